@@ -1,0 +1,32 @@
+"""
+One LSTM, written once against the Python array API standard.
+
+It runs on whatever arrays it is given and equals `torch.nn.LSTM` with the same weights. See `lstm` for sequences,
+`lstm_cell` for one step, `LSTM` for an object that holds the weights, `load` for files.
+"""
+
+from lstm_xp import convert
+from lstm_xp._cell import lstm_cell
+from lstm_xp._lstm import LSTM
+from lstm_xp._options import CellOptions
+from lstm_xp._sequence import lstm, select_engine
+from lstm_xp._weights import CellWeights
+from lstm_xp.convert import load, save
+from lstm_xp.engines import Choice, available_engines
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "LSTM",
+    "CellOptions",
+    "CellWeights",
+    "Choice",
+    "__version__",
+    "available_engines",
+    "convert",
+    "load",
+    "lstm",
+    "lstm_cell",
+    "save",
+    "select_engine",
+]

@@ -1,0 +1,209 @@
+r"""
+The LSTM, once: one step of one cell.
+
+With the input :math:`x_t`, the hidden state :math:`h_{t-1}` and the cell state :math:`c_{t-1}`,
+
+.. math::
+
+    i_t &= \sigma(W_{ii} x_t + b_{ii} + W_{hi} h_{t-1} + b_{hi} + p_i \odot c_{t-1}) \\
+    f_t &= \sigma(W_{if} x_t + b_{if} + W_{hf} h_{t-1} + b_{hf} + p_f \odot c_{t-1}) \\
+    g_t &= \tanh(W_{ig} x_t + b_{ig} + W_{hg} h_{t-1} + b_{hg}) \\
+    c_t &= f_t \odot c_{t-1} + i_t \odot g_t \\
+    o_t &= \sigma(W_{io} x_t + b_{io} + W_{ho} h_{t-1} + b_{ho} + p_o \odot c_t) \\
+    h_t &= W_{hr} (o_t \odot \tanh(c_t))
+
+where the peepholes :math:`p` and the projection :math:`W_{hr}` are optional. The four input matrices lie below one
+another in ``weight_ih``, in torch's order i, f, g, o; the recurrent matrices so in ``weight_hh``.
+
+The cell is that of Hochreiter and Schmidhuber [1]_ with the forget gate of Gers, Schmidhuber and Cummins [2]_, the
+peepholes of Gers, Schraudolph and Schmidhuber [3]_ and the projection of Sak, Senior and Beaufays [4]_. Coupled gates
+and the other variants are compared by Greff et al. [5]_.
+
+References
+----------
+.. [1] S. Hochreiter, J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997.
+.. [2] F. A. Gers, J. Schmidhuber, F. Cummins, "Learning to forget: continual prediction with LSTM", Neural Computation
+   12(10), 2000.
+.. [3] F. A. Gers, N. N. Schraudolph, J. Schmidhuber, "Learning precise timing with LSTM recurrent networks", Journal of
+   Machine Learning Research 3, 2002.
+.. [4] H. Sak, A. Senior, F. Beaufays, "Long short-term memory based recurrent neural network architectures for large
+   vocabulary speech recognition", 2014, https://arxiv.org/abs/1402.1128.
+.. [5] K. Greff et al., "LSTM: a search space odyssey", IEEE Transactions on Neural Networks and Learning Systems
+   28(10), 2017, https://arxiv.org/abs/1503.04069.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from lstm_xp._checks import Shape, describe, read_state
+from lstm_xp._namespace import standard_namespace
+from lstm_xp._options import CellOptions, activation_function, clip_function
+from lstm_xp._typing import Array, ArrayT, Namespace
+from lstm_xp._weights import CellWeights, check_input, check_options, read_network
+
+State: TypeAlias = tuple[Array, Array]
+Step: TypeAlias = Callable[[Array, State], State]
+
+
+def project_input(x: Array, weights: CellWeights, xp: Namespace) -> Array:
+    """
+    Return ``W_ih x + b_ih + b_hh`` for all time steps at once, gates in torch's order.
+
+    Parameters
+    ----------
+    x : array, shape (..., input_size)
+        The input.
+    weights : CellWeights
+        The weights.
+    xp : array namespace
+        The library that computes.
+
+    Returns
+    -------
+    array, shape (..., 4*hidden_size)
+        What the input contributes to the pre-activations.
+    """
+    # tensordot, not a reshape to two dimensions: it keeps a sharded or unknown batch size as it is.
+    z = xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,)))
+    biases = [bias for bias in (weights.bias_ih, weights.bias_hh) if bias is not None]
+    return z + sum(biases[1:], start=biases[0]) if biases else z
+
+
+def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step:
+    """
+    Return the cell as a function of the projected input and the state.
+
+    Parameters
+    ----------
+    weights : CellWeights
+        The weights.
+    options : CellOptions
+        The variant of the cell.
+    xp : array namespace
+        The library that computes.
+
+    Returns
+    -------
+    callable
+        ``step(z, (h, c)) -> (h, c)`` with z of shape (..., 4*hidden_size), what `project_input` returns for one time
+        step, h of shape (..., proj_size or hidden_size) and c of shape (..., hidden_size).
+    """
+    gate, candidate, squash = (activation_function(spec, xp) for spec in options.activations)
+    clip_gates, clip_cell, clip_proj = (
+        clip_function(bound, xp) for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
+    )
+    w_hh = xp.matrix_transpose(weights.weight_hh)
+    w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
+    p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else xp.unstack(weights.peephole)
+    n = weights.weight_hh.shape[0] // 4
+
+    def peep(peephole: Array | None, z: Array, c: Array) -> Array:
+        return z if peephole is None else z + peephole * c
+
+    def step(z: Array, state: State) -> State:
+        h_old, c_old = state
+        z = z + h_old @ w_hh
+        z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
+
+        i = gate(clip_gates(peep(p_i, z_i, c_old)))
+        f = 1.0 - i if options.coupled else gate(clip_gates(peep(p_f, z_f, c_old)))
+        g = candidate(clip_gates(z_g))
+        c = clip_cell(f * c_old + i * g)
+        o = gate(clip_gates(peep(p_o, z_o, c if options.peephole_output == "new" else c_old)))
+        h = o * squash(c)
+        return (h if w_hr is None else clip_proj(h @ w_hr)), c
+
+    return step
+
+
+def zero_state(z: Array, weights: CellWeights, xp: Namespace) -> State:
+    """
+    Return zeros for the state before the first step.
+
+    They are made like something computed, so that dtype, device and even an unknown batch size come along.
+
+    Parameters
+    ----------
+    z : array, shape (..., 4*hidden_size)
+        The projected input of one time step.
+    weights : CellWeights
+        The weights.
+    xp : array namespace
+        The library that computes.
+
+    Returns
+    -------
+    tuple of array
+        ``(h_0, c_0)``.
+    """
+    c = xp.zeros_like(z[..., : weights.weight_hh.shape[0] // 4])
+    if weights.weight_hr is None:
+        return c, c
+    return xp.zeros_like(c @ xp.matrix_transpose(weights.weight_hr)), c
+
+
+def lstm_cell(
+    x: ArrayT,
+    weights: CellWeights,
+    state: tuple[Any, Any] | None = None,
+    *,
+    options: CellOptions = CellOptions(),
+    xp: Namespace | None = None,
+) -> tuple[ArrayT, ArrayT]:
+    """
+    Run one step of one LSTM cell.
+
+    Parameters
+    ----------
+    x : array, shape (..., input_size)
+        The input of one time step, with any number of batch dimensions.
+    weights : CellWeights
+        The weights, of x's library, dtype and device.
+    state : tuple of two arrays, optional
+        ``(h, c)``: the hidden state, shape (..., proj_size or hidden_size), and the cell state, (..., hidden_size).
+        Zeros if absent. Batch dimensions that are all 1 are broadcast.
+    options : CellOptions, optional
+        The variant of the cell.
+    xp : array namespace, optional
+        The library that computes. It spares asking the arrays for it, and with it their libraries and devices are not
+        checked: a caller that passes it answers for them.
+
+    Returns
+    -------
+    h : array, shape (..., proj_size or hidden_size)
+        The new hidden state, which is the output.
+    c : array, shape (..., hidden_size)
+        The new cell state.
+
+    Raises
+    ------
+    TypeError
+        An argument is not an array, or not of the same library or dtype as the others.
+    ValueError
+        A shape or size does not fit, or a device differs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_xp as lx
+    >>> (weights,) = lx.LSTM(input_size=5, hidden_size=4, seed=0).weights[0]
+    >>> h, c = lx.lstm_cell(np.ones((3, 5), np.float32), weights)
+    >>> h.shape, c.shape
+    ((3, 4), (3, 4))
+    """
+    if not isinstance(weights, CellWeights):
+        msg = f"`weights` is {describe(weights)}, expected CellWeights"
+        raise TypeError(msg)
+    if xp is not None:
+        xp = standard_namespace(xp)
+    network = read_network(weights, lambda field, *_: field, xp)
+    check_options(options, network)
+    own_xp = check_input(x, network, xp)
+    z = project_input(x, weights, own_xp)
+    if state is None:
+        h_and_c = zero_state(z, weights, own_xp)
+    else:
+        batch = z.shape[:-1]
+        shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
+        h_and_c = read_state(state, shapes, x, own_xp if xp is None else None)
+    return make_step(weights, options, own_xp)(z, h_and_c)

@@ -1,0 +1,123 @@
+"""The checks of arguments: by what is static alone, so that they break no `jit` and compute no lazy array."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lstm_xp._namespace import check_library, dtype_name, join, on_same_device
+from lstm_xp._typing import Array, Namespace
+
+
+class Shape(NamedTuple):
+    """A shape as numbers and as symbols; the dimensions in `batch` may all be 1 instead, to be broadcast."""
+
+    sizes: tuple[int, ...]
+    symbols: str
+    batch: slice = slice(0, 0)
+
+
+def is_known(size: int | float | None) -> bool:
+    """Tell whether a size is known: lazy libraries have None or NaN where it is not."""
+    return size is not None and not (isinstance(size, float) and math.isnan(size))
+
+
+def check_shape(array: Array, name: str, expected: Shape) -> None:
+    """Raise ValueError if an array has another shape than expected; a size that is not known fits."""
+    given = tuple(array.shape)
+    sizes = list(expected.sizes)
+    if len(given) == len(sizes) and all(size == 1 for size in given[expected.batch]):
+        sizes[expected.batch] = given[expected.batch]
+    if len(given) != len(sizes) or any(
+        is_known(a) and is_known(b) and a != b for a, b in zip(given, sizes, strict=True)
+    ):
+        msg = f"`{name}` has shape {given}, expected {expected.symbols} = {expected.sizes}"
+        raise ValueError(msg)
+
+
+def check_dtype(array: Array, name: str, xp: Namespace, kind: str) -> None:
+    """Raise TypeError if an array's dtype is not of a kind, as `isdtype` names it."""
+    if not xp.isdtype(array.dtype, kind):
+        msg = f"`{name}` has dtype {dtype_name(array.dtype)}, expected a dtype of kind {kind!r}"
+        raise TypeError(msg)
+
+
+def check_like(
+    array: Array, name: str, like: Array, like_name: str, xp: Namespace | None, kind: str | None = None
+) -> None:
+    """
+    Refuse an array that cannot meet another one in an operation.
+
+    Parameters
+    ----------
+    array : array
+        The array.
+    name : str
+        What the caller knows it by.
+    like : array
+        The other one.
+    like_name : str
+        What the caller knows that by.
+    xp : array namespace or None
+        The library that computes. None if the caller answers for libraries and devices: they are not looked at.
+    kind : str, optional
+        The kind of dtype that the array must have; if absent, the other one's dtype.
+
+    Raises
+    ------
+    TypeError
+        Libraries or dtypes differ.
+    ValueError
+        Devices differ.
+    """
+    if xp is not None:
+        check_library(array, name, xp)
+    if xp is not None and kind is not None:
+        check_dtype(array, name, xp, kind)
+    elif array.dtype != like.dtype:
+        msg = f"`{name}` has dtype {dtype_name(array.dtype)}, expected {dtype_name(like.dtype)} as `{like_name}`"
+        raise TypeError(msg)
+    if xp is not None and not on_same_device(array, like):
+        msg = f"`{name}` is on another device than `{like_name}`"
+        raise ValueError(msg)
+
+
+def read_state(state: object, shapes: Sequence[Shape], x: Array, xp: Namespace | None) -> tuple[Array, Array]:
+    """
+    Check a state.
+
+    Parameters
+    ----------
+    state : tuple of two arrays
+        ``(h_0, c_0)``.
+    shapes : sequence of two Shape
+        What they should have.
+    x : array
+        The input, whose library, dtype and device they must have.
+    xp : array namespace or None
+        As in `check_like`.
+
+    Returns
+    -------
+    tuple of two arrays
+        The state, in x's library.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It does not fit.
+    """
+    if not isinstance(state, tuple | list) or len(state) != 2:
+        msg = f"`state` is {describe(state)}, expected a tuple (h_0, c_0)"
+        raise TypeError(msg)
+    for name, array, shape in zip(("h_0", "c_0"), state, shapes, strict=True):
+        check_like(array, name, x, "x", xp)
+        check_shape(array, name, shape)
+    h_0, c_0 = state
+    return (h_0, c_0) if xp is None else (join(h_0, xp), join(c_0, xp))
+
+
+def describe(value: object) -> str:
+    """Return what to call a value that has the wrong type or length."""
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,297 @@
+"""Which library an array belongs to, and the way from one library to another."""
+
+import numpy as np
+from array_api_compat import array_namespace as compat_namespace
+from array_api_compat import device as compat_device
+from array_api_compat import is_dask_array
+
+from lstm_xp._typing import Array, Device, DType, Namespace
+
+
+def array_namespace(array: Array, name: str) -> Namespace:
+    """
+    Return the namespace of one array.
+
+    NumPy's arrays are served by NumPy itself, which follows the standard since 2.1: importing
+    ``array_api_compat.numpy`` would take 80 ms.
+
+    Parameters
+    ----------
+    array : array
+        The array.
+    name : str
+        What the caller knows it by.
+
+    Returns
+    -------
+    array namespace
+        Its library.
+
+    Raises
+    ------
+    TypeError
+        It is not an array of a library that follows the standard.
+    """
+    if isinstance(array, np.ndarray | np.generic):
+        if isinstance(array, np.matrix | np.ma.MaskedArray):
+            msg = f"`{name}` is a {type(array).__name__}, which does not follow the array API standard"
+            raise TypeError(msg)
+        if not array.dtype.isnative:
+            msg = f"`{name}` has dtype {array.dtype.str!r}, expected native byte order"
+            raise TypeError(msg)
+        return np
+    try:
+        return compat_namespace(array)
+    except TypeError:
+        msg = (
+            f"`{name}` is a {type(array).__name__}, expected an array of a library that follows the array API standard"
+        )
+        raise TypeError(msg) from None
+
+
+def standard_namespace(xp: Namespace) -> Namespace:
+    """
+    Return the namespace through which a library follows the standard: for torch, say, array_api_compat's.
+
+    Parameters
+    ----------
+    xp : module
+        The library, or already its namespace.
+
+    Returns
+    -------
+    array namespace
+        The namespace.
+
+    Raises
+    ------
+    TypeError
+        It is not an array library.
+    """
+    if hasattr(xp, "isdtype") and hasattr(xp, "matrix_transpose"):
+        return xp
+    try:
+        return compat_namespace(xp.asarray(0.0))
+    except (AttributeError, TypeError):
+        msg = f"`xp` is {library_name(xp)!r}, expected an array library"
+        raise TypeError(msg) from None
+
+
+def check_library(array: Array, name: str, xp: Namespace) -> None:
+    """
+    Refuse an array that is neither of the library `xp` nor, where that is Dask, of a library its blocks can be of.
+
+    Parameters
+    ----------
+    array : array
+        The array.
+    name : str
+        What the caller knows it by.
+    xp : array namespace
+        The library that computes.
+
+    Raises
+    ------
+    TypeError
+        It is of another library.
+    """
+    own = array_namespace(array, name)
+    if own is not xp and not _is_block_of(array, xp):
+        msg = f"`{name}` is an array of {library_name(own)}, expected {library_name(xp)} as the other arguments"
+        raise TypeError(msg)
+
+
+def device_of(array: Array) -> Device:
+    """Return the device of an array; None where it has none, as a JAX tracer."""
+    return compat_device(array)
+
+
+def _is_block_of(array: Array, xp: Namespace) -> bool:
+    return library_name(xp) == "dask.array" and not is_dask_array(array)
+
+
+def library_name(xp: Namespace) -> str:
+    """Return the name under which a library is known: array_api_compat's wrappers by what they wrap."""
+    return str(getattr(xp, "__name__", xp)).removeprefix("array_api_compat.")
+
+
+def join(array: Array, xp: Namespace) -> Array:
+    """Return an array as one of the library `xp`: itself, unless that is Dask and this is a block."""
+    return xp.asarray(array) if _is_block_of(array, xp) else array
+
+
+def on_same_device(a: Array, b: Array) -> bool:
+    """
+    Tell whether two arrays may meet in one operation, as far as that can be told.
+
+    A JAX tracer has no device (https://github.com/jax-ml/jax/issues/26000), and JAX's arrays may lie on several: those
+    may meet if they share one, and JAX decides about the rest.
+    """
+    device_a, device_b = device_of(a), device_of(b)
+    if device_a is None or device_b is None or device_a == device_b:
+        return True
+    if callable(getattr(a, "devices", None)) and callable(getattr(b, "devices", None)):
+        return bool(a.devices() & b.devices())
+    return bool(is_dask_array(a) != is_dask_array(b))
+
+
+def visible_values(array: Array) -> np.ndarray | None:
+    """Return the values of an array where looking at them costs nothing and breaks nothing: NumPy's."""
+    return np.asarray(array) if isinstance(array, np.ndarray | np.generic) else None
+
+
+def dtype_name(dtype: DType) -> str:
+    """Return the name of a dtype, of any library, in the standard's spelling."""
+    if isinstance(dtype, str):
+        return dtype
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return str(dtype).rpartition(".")[2]
+
+
+def real_floating_dtype(xp: Namespace, dtype: DType) -> DType:
+    """
+    Return the library's own real floating dtype of a name.
+
+    Parameters
+    ----------
+    xp : array namespace
+        The library.
+    dtype : str or dtype
+        The dtype, by its name or as any library spells it.
+
+    Returns
+    -------
+    dtype
+        The library's.
+
+    Raises
+    ------
+    TypeError
+        The library has no real floating dtype of that name.
+    """
+    name = dtype_name(dtype)
+    own = getattr(xp, name, None)
+    try:
+        if own is not None and xp.isdtype(own, "real floating"):
+            return own
+    except TypeError:  # the name is something else's
+        pass
+    msg = f"`dtype` is {name!r}, expected a real floating dtype of {library_name(xp)}"
+    raise TypeError(msg)
+
+
+def to_numpy(array: Array, name: str) -> np.ndarray:
+    """
+    Return a fresh NumPy array with the values of any array.
+
+    Parameters
+    ----------
+    array : array
+        The array. One of a lazy library is computed.
+    name : str
+        What the caller knows it by.
+
+    Returns
+    -------
+    numpy.ndarray
+        A copy that nothing else holds.
+
+    Raises
+    ------
+    TypeError
+        Its values cannot be expressed by NumPy (bfloat16, say), or are not there yet (a tracer).
+    """
+    try:
+        if hasattr(array, "__dlpack__") and not isinstance(array, np.ndarray):
+            return np.from_dlpack(array, device="cpu", copy=True)
+        return np.array(array, order="C")
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
+        msg = f"`{name}` ({type(array).__name__}, {dtype_name(array.dtype)}) cannot become a NumPy array: {error}"
+        raise TypeError(msg) from error
+
+
+def from_numpy(array: np.ndarray, name: str, xp: Namespace, *, dtype: DType = None, device: Device = None) -> Array:
+    """
+    Return a library's array with the values of a NumPy array.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        The values. It may be kept: pass one that nothing else holds.
+    name : str
+        What the caller knows it by.
+    xp : array namespace
+        The library.
+    dtype : str or dtype, optional
+        The dtype; the array's own if absent.
+    device : device, optional
+        The device, as the library spells it; its default if absent.
+
+    Returns
+    -------
+    array
+        The library's array.
+
+    Raises
+    ------
+    TypeError
+        The library would change the dtype, as JAX does with float64 unless told otherwise.
+    """
+    wanted = dtype_name(array.dtype if dtype is None else dtype)
+    own = real_floating_dtype(xp, wanted)
+    if hasattr(np, wanted):  # round once, here: then the numbers are the same in every library
+        array = array.astype(wanted, copy=False)
+    result = xp.asarray(array, dtype=own, **({} if device is None else {"device": device}))
+    if dtype_name(result.dtype) != wanted:
+        msg = f"`{name}` would become {dtype_name(result.dtype)} in {library_name(xp)}, expected {wanted}"
+        raise TypeError(msg)
+    return result
+
+
+def move(
+    array: Array, name: str, xp: Namespace | None, *, dtype: DType = None, device: Device = None, detach: bool = False
+) -> Array:
+    """
+    Return a copy of an array in another library, dtype or on another device.
+
+    Parameters
+    ----------
+    array : array
+        The array.
+    name : str
+        What the caller knows it by.
+    xp : array namespace or None
+        The library; the array's own if None.
+    dtype : str or dtype, optional
+        The dtype; the array's own if absent.
+    device : device, optional
+        The device, as the library spells it. If absent, the array's own within one library, else the default.
+    detach : bool, optional
+        Take the values of a tensor that requires grad.
+
+    Returns
+    -------
+    array
+        The copy.
+
+    Raises
+    ------
+    TypeError
+        A tensor requires grad and `detach` is false, or the dtype would change unasked.
+    """
+    if getattr(array, "requires_grad", False):
+        if not detach:
+            msg = f"`{name}` requires grad, which a copy would cut off; pass detach=True to copy its values"
+            raise TypeError(msg)
+        array = array.detach()
+    own = array_namespace(array, name)
+    xp = own if xp is None else standard_namespace(xp)
+    if xp is not own:
+        if dtype is not None and dtype_name(dtype) != dtype_name(array.dtype):
+            array = own.astype(array, real_floating_dtype(own, dtype))
+        return from_numpy(to_numpy(array, name), name, xp, dtype=dtype, device=device)
+    if dtype is not None:
+        array = own.astype(array, real_floating_dtype(own, dtype))
+    return own.asarray(array, copy=True, **({} if device is None else {"device": device}))

@@ -1,0 +1,138 @@
+"""`CellOptions`: which LSTM it is, where it is not torch's."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from lstm_xp._activations import ACTIVATIONS
+from lstm_xp._typing import Array, Namespace
+
+ActivationSpec: TypeAlias = str | tuple[str, float] | tuple[str, float, float]
+
+_CANONICAL_NAMES = {name.replace("_", ""): name for name in ACTIVATIONS}
+_ROLES = ("gates", "candidate", "output")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellOptions:
+    """
+    The variants of the LSTM cell. The default is `torch.nn.LSTM`'s.
+
+    Neutral values (``None``, ``False``, an infinite bound) give the numbers of the default bit for bit.
+
+    Parameters
+    ----------
+    activations : tuple of three activations, optional
+        For the gates, the candidate and the output. Each is a name or ``(name, alpha)`` or ``(name, alpha, beta)``.
+        The names are those of ONNX's LSTM operator, ignoring case and underscores: ``affine``, ``elu``,
+        ``hard_sigmoid`` (alpha 0.2 and beta 0.5, ONNX's; Keras's are 1/6 and 0.5), ``leaky_relu``, ``relu``,
+        ``scaled_tanh``, ``sigmoid``, ``softplus``, ``softsign``, ``tanh``, ``thresholded_relu``.
+    clip_gates : float or None, optional
+        Bound on the absolute value of the pre-activations of all four gates, biases and peepholes included
+        (ONNX's ``clip``).
+    clip_cell : float or None, optional
+        Bound on the absolute value of the cell state (TensorFlow 1's ``cell_clip``). The output gate's peephole and
+        the output see the clipped value.
+    clip_proj : float or None, optional
+        Bound on the absolute value of the projected hidden state (TensorFlow 1's ``proj_clip``).
+    coupled : bool, optional
+        The forget gate is ``1 - i`` (ONNX's ``input_forget``); its weights are not used.
+    peephole_output : {"new", "old"}, optional
+        Which cell state the output gate's peephole sees: the new one (ONNX, TensorFlow) or the old one (WebNN).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An activation or parameter that does not exist, or a bound that is not a positive number.
+    """
+
+    activations: tuple[ActivationSpec, ActivationSpec, ActivationSpec] = ("sigmoid", "tanh", "tanh")
+    clip_gates: float | None = None
+    clip_cell: float | None = None
+    clip_proj: float | None = None
+    coupled: bool = False
+    peephole_output: Literal["new", "old"] = "new"
+
+    def __post_init__(self) -> None:
+        given = self.activations
+        if isinstance(given, str) or not isinstance(given, Sequence) or len(given) != len(_ROLES):
+            msg = f"`activations` is {given!r}, expected three activations, for {', '.join(_ROLES)}"
+            raise ValueError(msg)
+        canonical = tuple(_canonical(spec, f"activations[{k}]") for k, spec in enumerate(given))
+        object.__setattr__(self, "activations", canonical)
+        for name in ("clip_gates", "clip_cell", "clip_proj"):
+            object.__setattr__(self, name, _bound(getattr(self, name), name))
+        if not isinstance(self.coupled, bool):
+            msg = f"`coupled` is {self.coupled!r}, expected True or False"
+            raise TypeError(msg)
+        if self.peephole_output not in ("new", "old"):
+            msg = f"`peephole_output` is {self.peephole_output!r}, expected 'new' or 'old'"
+            raise ValueError(msg)
+
+
+Options: TypeAlias = CellOptions | tuple[CellOptions, CellOptions]
+
+
+def options_by_direction(options: Options, num_directions: int) -> tuple[CellOptions, ...]:
+    """Return one `CellOptions` for each direction."""
+    if isinstance(options, CellOptions):
+        return (options,) * num_directions
+    if not (isinstance(options, tuple | list) and all(isinstance(o, CellOptions) for o in options)):
+        msg = f"`options` is {options!r}, expected CellOptions or a pair of them"
+        raise TypeError(msg)
+    if len(options) != 2 or num_directions != 2:
+        msg = f"`options` is a tuple of {len(options)}, expected one CellOptions for {num_directions} direction(s)"
+        raise ValueError(msg)
+    return tuple(options)
+
+
+def activation_function(spec: ActivationSpec, xp: Namespace) -> Callable[[Array], Array]:
+    """Return the function of one array that a canonical activation stands for."""
+    name, parameters = _name_and_parameters(spec)
+    function, defaults = ACTIVATIONS[name]
+    parameters += defaults[len(parameters) :]
+    return lambda z: function(z, xp, *parameters)
+
+
+def clip_function(bound: float | None, xp: Namespace) -> Callable[[Array], Array]:
+    """Return the function that clips an array to ``[-bound, bound]``; no bound is no operation."""
+    if bound is None:
+        return lambda z: z
+    return lambda z: xp.clip(z, -bound, bound)
+
+
+def _name_and_parameters(spec: ActivationSpec) -> tuple[str, tuple[float, ...]]:
+    return (spec, ()) if isinstance(spec, str) else (spec[0], tuple(spec[1:]))
+
+
+def _canonical(spec: ActivationSpec, where: str) -> ActivationSpec:
+    """Spell an activation in the one way that makes equal options compare equal."""
+    if not isinstance(spec, str) and not (isinstance(spec, tuple | list) and spec and isinstance(spec[0], str)):
+        msg = f"`{where}` is {spec!r}, expected a name or a tuple (name, alpha, beta)"
+        raise TypeError(msg)
+    given, parameters = _name_and_parameters(spec)
+    name = _CANONICAL_NAMES.get(given.replace("_", "").lower())
+    if name is None:
+        msg = f"`{where}` is {given!r}, expected one of {', '.join(ACTIVATIONS)}"
+        raise ValueError(msg)
+    defaults = ACTIVATIONS[name].defaults
+    if len(parameters) > len(defaults):
+        msg = f"`{where}` gives {name} {len(parameters)} parameter(s), expected at most {len(defaults)}"
+        raise ValueError(msg)
+    for parameter in parameters:
+        if not isinstance(parameter, int | float) or not math.isfinite(parameter):
+            msg = f"`{where}` has the parameter {parameter!r}, expected a finite number"
+            raise ValueError(msg)
+    values = (*map(float, parameters), *defaults[len(parameters) :])
+    return name if values == defaults else (name, *values)  # type: ignore[return-value]
+
+
+def _bound(value: float | None, name: str) -> float | None:
+    """Return a clipping bound as a float; an infinite one is none."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        msg = f"`{name}` is {value!r}, expected a positive number or None"
+        raise ValueError(msg)
+    return None if math.isinf(value) else float(value)

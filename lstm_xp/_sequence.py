@@ -1,0 +1,293 @@
+"""`lstm`: what the caller gave becomes one plain request; what comes back gets its shape."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from lstm_xp import engines
+from lstm_xp._checks import Shape, check_like, check_shape, is_known, read_state
+from lstm_xp._namespace import join, visible_values
+from lstm_xp._options import CellOptions, Options, options_by_direction
+from lstm_xp._typing import Array, ArrayT, Namespace
+from lstm_xp._weights import Network, Weights, check_input, check_options, read_network
+from lstm_xp.engines import Choice
+from lstm_xp.engines._request import MaskedOutput, Request, Result
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How sequences are read, beside the weights: `lstm`'s arguments of the same names."""
+
+    batch_first: bool = False
+    masked_output: MaskedOutput = "zero"
+    reverse: bool = False
+    options: Options = CellOptions()
+
+
+class _Layout(NamedTuple):
+    """How the caller's arrays lie; a request's are time-major and batched."""
+
+    batched: bool
+    batch_first: bool
+
+    def to_time_major(self, array: Array, xp: Namespace) -> Array:
+        """Return x or its mask as (time, batch, ...)."""
+        if not self.batched:
+            return xp.expand_dims(array, axis=1)
+        return _with_first_axes_swapped(array, xp) if self.batch_first else array
+
+    def restore(self, result: Result, xp: Namespace) -> tuple[Array, tuple[Array, Array]]:
+        """Return output and final states as the caller's arrays lie."""
+        output, h_n, c_n = result
+        if not self.batched:
+            return output[:, 0, :], (h_n[:, 0, :], c_n[:, 0, :])
+        return (_with_first_axes_swapped(output, xp) if self.batch_first else output), (h_n, c_n)
+
+    def shape_of_mask(self, time: int, batch: int) -> Shape:
+        """Return the shape of x without its features."""
+        if not self.batched:
+            return Shape((time,), "(time,)")
+        return Shape((batch, time), "(batch, time)") if self.batch_first else Shape((time, batch), "(time, batch)")
+
+
+def _with_first_axes_swapped(array: Array, xp: Namespace) -> Array:
+    return xp.permute_dims(array, (1, 0, *range(2, array.ndim)))
+
+
+def lstm(
+    x: ArrayT,
+    weights: Weights,
+    state: tuple[Any, Any] | None = None,
+    *,
+    lengths: Any | None = None,
+    mask: Any | None = None,
+    masked_output: MaskedOutput = "zero",
+    reverse: bool = False,
+    batch_first: bool = False,
+    options: Options = CellOptions(),
+    engine: str = "auto",
+) -> tuple[ArrayT, tuple[ArrayT, ArrayT]]:
+    """
+    Run an LSTM over sequences.
+
+    With torch's weights it computes what `torch.nn.LSTM` computes in eval mode. The arrays' own library does the work,
+    and the results come back in its namespace, in their dtype and on their device. The equations are those of
+    `lstm_xp.lstm_cell`.
+
+    Parameters
+    ----------
+    x : array, shape (time, batch, input_size)
+        The input; (batch, time, input_size) with `batch_first`; (time, input_size) without a batch. Any real floating
+        dtype. There must be at least one time step.
+    weights : CellWeights or sequence
+        A lone cell, or layers from the input up, each a lone cell or a pair (forward, backward). Of x's library, dtype
+        and device.
+    state : tuple of two arrays, optional
+        ``(h_0, c_0)``: the initial hidden states, shape (num_layers*num_directions, batch, proj_size or hidden_size),
+        and cell states, (num_layers*num_directions, batch, hidden_size); row layer*num_directions + direction. Zeros
+        if absent. A batch of 1 is broadcast. Without a batch in x, without one here.
+    lengths : array of integers, shape (batch,), optional
+        The steps before them are valid, from 0 to all. In any order, on x's device; 0-d without a batch. Values out
+        of range are refused in NumPy arrays and clipped elsewhere, where looking at them would cost or break something.
+    mask : array of booleans, shape (time, batch), optional
+        True where a step is valid; holes are allowed. Laid out as x without its features. Not together with `lengths`.
+    masked_output : {"zero", "hold"}, optional
+        The output at a step that is not valid: zeros, as torch's packed sequences are padded, or the last valid output
+        in the order of processing, as Keras has it (zeros before the first). The state always stays as it was.
+    reverse : bool, optional
+        Run every layer backward in time. Outputs stay aligned with the input. Not with two directions.
+    batch_first : bool, optional
+        Whether x, `mask` and the output begin with the batch. The states never do.
+    options : CellOptions or pair of them, optional
+        The variant of the cell; a pair is (forward, backward).
+    engine : str, optional
+        Who computes: ``"auto"`` or one of `lstm_xp.available_engines`.
+
+    Returns
+    -------
+    output : array, shape (time, batch, num_directions*(proj_size or hidden_size))
+        The hidden states of the last layer, directions side by side, laid out as x.
+    state : tuple of two arrays
+        ``(h_n, c_n)``, the states after the last valid step, in the shapes of the initial ones.
+
+    Raises
+    ------
+    TypeError
+        An argument is not an array, or not of the same library or dtype as the others.
+    ValueError
+        A shape or size does not fit, a device differs, T is 0, or arguments contradict each other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_xp as lx
+    >>> net = lx.LSTM(input_size=5, hidden_size=4, seed=0)
+    >>> output, (h_n, c_n) = lx.lstm(np.ones((7, 3, 5), np.float32), net.weights)
+    >>> output.shape, h_n.shape, c_n.shape
+    ((7, 3, 4), (1, 3, 4), (1, 3, 4))
+    """
+    settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
+    return forward(read_network(weights), settings, x, state, lengths, mask, engine)
+
+
+def select_engine(
+    x: Any,
+    weights: Weights,
+    state: tuple[Any, Any] | None = None,
+    *,
+    lengths: Any | None = None,
+    mask: Any | None = None,
+    masked_output: MaskedOutput = "zero",
+    reverse: bool = False,
+    batch_first: bool = False,
+    options: Options = CellOptions(),
+    engine: str = "auto",
+) -> Choice:
+    """
+    Tell which engine `lstm` would take for the same arguments, and why.
+
+    Parameters
+    ----------
+    x, weights, state, lengths, mask, masked_output, reverse, batch_first, options, engine
+        As in `lstm`. Nothing is computed.
+
+    Returns
+    -------
+    Choice
+        ``(name, reason, rejected)``, rejected being the reason against each other engine.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `lstm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import lstm_xp as lx
+    >>> net = lx.LSTM(input_size=5, hidden_size=4, seed=0)
+    >>> lx.select_engine(np.ones((7, 3, 5), np.float32), net.weights).name
+    'standard'
+    """
+    network = read_network(weights)
+    settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
+    request, _ = make_request(network, settings, x, state, lengths, mask)
+    return engines.explain(request, engine)
+
+
+def check_settings(settings: Settings, network: Network) -> tuple[CellOptions, ...]:
+    """
+    Refuse settings that do not go with each other or with the weights.
+
+    Parameters
+    ----------
+    settings : Settings
+        The settings.
+    network : Network
+        The weights.
+
+    Returns
+    -------
+    tuple of CellOptions
+        One for each direction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They do not.
+    """
+    for name in ("batch_first", "reverse"):
+        if not isinstance(getattr(settings, name), bool):
+            msg = f"`{name}` is {getattr(settings, name)!r}, expected True or False"
+            raise TypeError(msg)
+    if settings.masked_output not in ("zero", "hold"):
+        msg = f"`masked_output` is {settings.masked_output!r}, expected 'zero' or 'hold'"
+        raise ValueError(msg)
+    if settings.reverse and network.sizes.num_directions == 2:
+        msg = "`reverse` is True, expected False with two directions"
+        raise ValueError(msg)
+    options = options_by_direction(settings.options, network.sizes.num_directions)
+    for each in options:
+        check_options(each, network)
+    return options
+
+
+def forward(
+    network: Network,
+    settings: Settings,
+    x: Array,
+    state: tuple[Array, Array] | None,
+    lengths: Array | None,
+    mask: Array | None,
+    engine: str,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Do what `lstm` does, with weights that were already checked."""
+    request, layout = make_request(network, settings, x, state, lengths, mask)
+    return layout.restore(engines.run(request, engine), request.xp)
+
+
+def make_request(
+    network: Network,
+    settings: Settings,
+    x: Array,
+    state: tuple[Array, Array] | None,
+    lengths: Array | None,
+    mask: Array | None,
+) -> tuple[Request, _Layout]:
+    """Check a call's arguments and return the one request that they make, and how they lay."""
+    options = check_settings(settings, network)
+    xp = check_input(x, network)
+    if x.ndim not in (2, 3):
+        msg = f"`x` has shape {tuple(x.shape)}, expected (time, batch, input_size) or, unbatched, (time, input_size)"
+        raise ValueError(msg)
+    layout = _Layout(x.ndim == 3, settings.batch_first)
+    x = layout.to_time_major(x, xp)
+    time = x.shape[0]
+    if not is_known(time) or time == 0:
+        msg = f"`x` has {'no' if time == 0 else 'an unknown number of'} time steps, expected at least one"
+        raise ValueError(msg)
+    if lengths is not None and mask is not None:
+        msg = "`lengths` and `mask` were both given, expected one of them"
+        raise ValueError(msg)
+    request = Request(
+        xp=xp,
+        x=x,
+        weights=network.layers,
+        state=None if state is None else _read_state(state, network, layout, x, xp),
+        lengths=None if lengths is None else _read_lengths(lengths, layout, x, xp),
+        mask=None if mask is None else _read_mask(mask, layout, x, xp),
+        masked_output=settings.masked_output,
+        reverse=settings.reverse,
+        options=options,
+    )
+    return request, layout
+
+
+def _read_state(state: Any, network: Network, layout: _Layout, x: Array, xp: Namespace) -> tuple[Array, Array]:
+    """Check ``(h_0, c_0)``; return them with a batch axis."""
+    rows = network.sizes.num_layers * network.sizes.num_directions
+    batch, symbol = (x.shape[1:2], "batch, ") if layout.batched else ((), "")
+    shapes = [
+        Shape((rows, *batch, size), f"(num_layers*num_directions, {symbol}{name})", slice(1, 1 + len(batch)))
+        for size, name in network.sizes.state_sizes
+    ]
+    h_0, c_0 = read_state(state, shapes, x, xp)
+    return (h_0, c_0) if layout.batched else (xp.expand_dims(h_0, axis=1), xp.expand_dims(c_0, axis=1))
+
+
+def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace) -> Array:
+    """Check the lengths; return them with a batch axis."""
+    check_like(lengths, "lengths", x, "x", xp, kind="integral")
+    check_shape(lengths, "lengths", Shape((x.shape[1],), "(batch,)") if layout.batched else Shape((), "()"))
+    values = visible_values(lengths)
+    if values is not None and values.size and not (values.min() >= 0 and values.max() <= x.shape[0]):
+        msg = f"`lengths` has values from {values.min()} to {values.max()}, expected 0 to {x.shape[0]}"
+        raise ValueError(msg)
+    lengths = join(lengths, xp)
+    return lengths if layout.batched else xp.expand_dims(lengths, axis=0)
+
+
+def _read_mask(mask: Array, layout: _Layout, x: Array, xp: Namespace) -> Array:
+    """Check the mask; return it as (time, batch)."""
+    check_like(mask, "mask", x, "x", xp, kind="bool")
+    check_shape(mask, "mask", layout.shape_of_mask(x.shape[0], x.shape[1]))
+    return layout.to_time_major(join(mask, xp), xp)

@@ -1,0 +1,238 @@
+"""Files: arrays under torch's names, with what arrays cannot say in the file's own metadata. Never pickle."""
+
+import json
+import os
+import secrets
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from lstm_xp._lstm import LSTM
+from lstm_xp._namespace import move, to_numpy
+from lstm_xp._options import CellOptions, Options
+from lstm_xp._typing import Device, DType, Namespace
+from lstm_xp._weights import dotted, find_prefixes
+
+# The metadata is JSON under this key: in the header's `__metadata__` of a .safetensors file, in the archive's comment
+# of an .npz file, where np.load does not take it for an array.
+_METADATA_KEY = "lstm_xp"
+
+PathLike = str | os.PathLike[str]
+Arrays = Mapping[str, Any]
+
+
+def load(
+    path: PathLike,
+    *,
+    prefix: str | None = None,
+    xp: Namespace | None = None,
+    dtype: DType = None,
+    device: Device = None,
+) -> LSTM:
+    """
+    Load an LSTM from a file that holds arrays under torch's names.
+
+    A ``.npz`` file is what ``numpy.savez(path, **state_dict)`` writes, a ``.safetensors`` file what `safetensors`
+    writes; the latter needs the extra ``[files]``. No code of the file is ever run. Settings that `save` stored with
+    the arrays (batch_first, options and so on) are restored.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    prefix : str, optional
+        What the names begin with. If absent the file must hold one LSTM, under whatever prefix.
+    xp : array namespace, optional
+        The library of the weights. NumPy if absent.
+    dtype : str or dtype, optional
+        Their dtype; the file's if absent.
+    device : device, optional
+        Their device, as the library spells it.
+
+    Returns
+    -------
+    LSTM
+        The LSTM.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is broken, of an unknown kind, holds no LSTM or several, or its names or shapes do not fit.
+    TypeError
+        An array's dtype is not real floating, or the library would change it.
+    """
+    path = Path(path)
+    form = _form_of(path)
+    with _broken_files_named(path):
+        arrays, metadata = form.read(path)
+        settings = _decode_settings(metadata)
+    prefix = _only_prefix(arrays, path) if prefix is None else dotted(prefix)
+    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+    net = LSTM.from_state_dict(native, prefix=prefix, **settings.get(prefix, {}))
+    return (
+        net
+        if xp is None and dtype is None and device is None
+        else net.to(np if xp is None else xp, dtype=dtype, device=device)
+    )
+
+
+def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
+    """
+    Save an LSTM to a ``.npz`` or ``.safetensors`` file, which `load` reads.
+
+    The arrays are stored under torch's names. The file appears under its name only when it is whole.
+
+    Parameters
+    ----------
+    path : path
+        The file. One that exists is replaced.
+    net : LSTM
+        The LSTM. Weights of any library; tensors that require grad are stored by their values.
+    prefix : str, optional
+        What the names shall begin with.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    ValueError
+        It is of an unknown kind.
+    TypeError
+        NumPy cannot express the weights' dtype (bfloat16).
+    """
+    path, prefix = Path(path), dotted(prefix)
+    form = _form_of(path)
+    arrays = {
+        prefix + name: to_numpy(move(array, name, None, detach=True), name) for name, array in net.state_dict().items()
+    }
+    metadata = {_METADATA_KEY: json.dumps({prefix: _encode_settings(net)})}
+    with written_whole(path) as file:
+        form.write(file, arrays, metadata)
+
+
+@contextmanager
+def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
+    """
+    Open a binary file for writing, and for reading back, that appears under its name only when all has been written.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Yields
+    ------
+    binary file
+        To be written to.
+    """
+    path = Path(path)
+    # Not tempfile's: it would give the owner alone a right to the file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    with temporary.open("x+b") as file:
+        try:
+            yield file
+            file.flush()
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def _only_prefix(arrays: Arrays, path: Path) -> str:
+    """Return the prefix of the one LSTM in a file."""
+    prefixes = find_prefixes(list(arrays))
+    if len(prefixes) == 1:
+        return prefixes[0]
+    if not prefixes:
+        msg = f"{path} holds no LSTM: no array is named `weight_hh_l0`, with or without a prefix"
+    else:
+        msg = f"{path} holds {len(prefixes)} LSTMs, expected a `prefix` out of {', '.join(map(repr, prefixes))}"
+    raise ValueError(msg)
+
+
+def _encode_settings(net: LSTM) -> dict[str, Any]:
+    """Return what the arrays cannot say, as JSON can."""
+    options = [asdict(o) for o in ([net.options] if isinstance(net.options, CellOptions) else net.options)]
+    return {
+        "batch_first": net.batch_first,
+        "dropout": net.dropout,
+        "reverse": net.reverse,
+        "masked_output": net.masked_output,
+        "options": options,
+    }
+
+
+def _decode_settings(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return the keyword arguments that were stored, by prefix."""
+    stored = json.loads(metadata.get(_METADATA_KEY, "{}"))
+    return {prefix: settings | {"options": _decode_options(settings["options"])} for prefix, settings in stored.items()}
+
+
+def _decode_options(stored: list[dict[str, Any]]) -> Options:
+    first, *second = [CellOptions(**each) for each in stored]
+    return (first, second[0]) if second else first
+
+
+@contextmanager
+def _broken_files_named(path: Path) -> Iterator[None]:
+    """Turn what a reader raises on a broken file into a ValueError that names the file."""
+    try:
+        yield
+    except (OSError, ImportError):
+        raise
+    except Exception as error:  # each library has errors of its own for broken bytes, down to KeyError
+        msg = f"{path} is not a readable {path.suffix} file: {error}"
+        raise ValueError(msg) from error
+
+
+def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
+    with zipfile.ZipFile(path) as archive:
+        comment = archive.comment.decode()
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file), json.loads(comment) if comment else {}
+
+
+def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
+    np.savez(file, **arrays)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.comment = json.dumps(metadata).encode()
+
+
+def _read_safetensors(path: Path) -> tuple[Arrays, Mapping[str, str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def _write_safetensors(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
+    from safetensors.numpy import save as to_bytes
+
+    file.write(to_bytes(dict(arrays), metadata=dict(metadata)))
+
+
+class _Form(NamedTuple):
+    """One kind of file."""
+
+    read: Callable[[Path], tuple[Arrays, Mapping[str, str]]]
+    write: Callable[[IO[bytes], Arrays, Mapping[str, str]], None]
+
+
+_FORMS = {
+    ".npz": _Form(_read_npz, _write_npz),
+    ".safetensors": _Form(_read_safetensors, _write_safetensors),
+}
+
+
+def _form_of(path: Path) -> _Form:
+    if path.suffix not in _FORMS:
+        msg = f"{path} has the suffix {path.suffix!r}, expected one of {', '.join(_FORMS)}"
+        raise ValueError(msg)
+    return _FORMS[path.suffix]

@@ -1,0 +1,144 @@
+"""
+Who runs a request.
+
+An engine is one file with ``supports(request) -> None | reason`` and ``run(request) -> Result``, and one row here. It
+is imported when it is first taken. Without its row and its file everything else works as before.
+"""
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NamedTuple
+
+from lstm_xp._namespace import library_name
+from lstm_xp.engines._request import Request, Result
+
+__all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "choose", "explain", "run"]
+
+
+class _Engine(NamedTuple):
+    """One row: what has to be installed, the array library it is for (None: any), whether "auto" takes it there."""
+
+    requires: tuple[str, ...] = ()
+    library: str | None = None
+    auto: bool = False
+
+
+_ENGINES = {
+    "standard": _Engine(),
+    "jax": _Engine(requires=("jax",), library="jax.numpy", auto=True),
+}
+
+
+class Choice(NamedTuple):
+    """
+    Which engine runs a call, and why.
+
+    Parameters
+    ----------
+    name : str
+        The engine.
+    reason : str
+        Why it was taken.
+    rejected : dict
+        For the other engines, by name, why not.
+    """
+
+    name: str
+    reason: str
+    rejected: dict[str, str]
+
+
+def available_engines() -> tuple[str, ...]:
+    """
+    Return the engines whose libraries are installed.
+
+    Returns
+    -------
+    tuple of str
+        Their names, as `engine` takes them.
+
+    Examples
+    --------
+    >>> import lstm_xp as lx
+    >>> "standard" in lx.available_engines()
+    True
+    """
+    return tuple(name for name, row in _ENGINES.items() if all(find_spec(module) for module in row.requires))
+
+
+def check_engine(engine: str) -> None:
+    """Raise ValueError if there is no engine of that name."""
+    if engine != "auto" and engine not in _ENGINES:
+        msg = f"`engine` is {engine!r}, expected 'auto' or one of {', '.join(_ENGINES)}"
+        raise ValueError(msg)
+
+
+def choose(request: Request, engine: str) -> Choice:
+    """
+    Decide which engine runs a request, by the arrays and the request alone.
+
+    ``"auto"`` takes the engine made for the array library, where there is one and it can do what is asked, else
+    ``"standard"``. An engine taken by name runs, or says why it cannot.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    engine : str
+        ``"auto"`` or an engine's name.
+
+    Returns
+    -------
+    Choice
+        The engine, and why.
+
+    Raises
+    ------
+    ValueError
+        There is no such engine, or it cannot do what is asked.
+    """
+    check_engine(engine)
+    if engine != "auto":
+        why_not = _why_not(engine, request)
+        if why_not is not None:
+            msg = f"the engine {engine!r} cannot run this: {why_not}"
+            raise ValueError(msg)
+        return Choice(engine, "asked for by name", {})
+
+    library = library_name(request.xp)
+    rejected = {}
+    for name, row in _ENGINES.items():
+        if row.auto and row.library == library:
+            why_not = _why_not(name, request)
+            if why_not is None:
+                return Choice(name, f"the engine for {library}", {})
+            rejected[name] = why_not
+    return Choice("standard", "the first choice cannot" if rejected else f"no engine for {library}", rejected)
+
+
+def explain(request: Request, engine: str) -> Choice:
+    """Return what `choose` does, with a reason for every engine that was not taken."""
+    choice = choose(request, engine)
+    others = {name: _why_not(name, request) for name in _ENGINES if name != choice.name}
+    rejected = {name: reason or f"{choice.name} was taken: {choice.reason}" for name, reason in others.items()}
+    return choice._replace(rejected=rejected)
+
+
+def run(request: Request, engine: str) -> Result:
+    """Run a request on the engine that `choose` takes."""
+    name = choose(request, engine).name
+    result: Result = import_module(f"lstm_xp.engines.{name}").run(request)
+    return result
+
+
+def _why_not(name: str, request: Request) -> str | None:
+    """Return why an engine cannot run a request, or None if it can."""
+    row = _ENGINES[name]
+    missing = [module for module in row.requires if find_spec(module) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed"
+    library = library_name(request.xp)
+    if row.library not in (None, library):
+        return f"it is for arrays of {row.library}, not of {library}"
+    reason: str | None = import_module(f"lstm_xp.engines.{name}").supports(request)
+    return reason

@@ -1,0 +1,74 @@
+"""What an engine is asked and what it answers."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
+
+from lstm_xp._options import CellOptions
+from lstm_xp._typing import Array, Namespace
+from lstm_xp._weights import Layers
+
+MaskedOutput: TypeAlias = Literal["zero", "hold"]
+
+
+@dataclass(frozen=True, eq=True, slots=True)
+class Request:
+    """
+    One forward pass, with all that the caller may leave open filled in.
+
+    Everything fits: shapes, dtypes, libraries and devices were checked.
+
+    Parameters
+    ----------
+    xp : array namespace
+        The library of `x`.
+    x : array, shape (time, batch, input_size)
+        The input.
+    weights : tuple of tuple of CellWeights
+        Each layer's directions.
+    state : tuple of two arrays or None
+        ``(h_0, c_0)``, shapes (num_layers*num_directions, batch or 1, proj_size or hidden_size) and (..., hidden_size);
+        None is zeros.
+    lengths : array, shape (batch,), or None
+        Integers. The steps before them are valid.
+    mask : array, shape (time, batch), or None
+        Booleans. True is valid. Never given together with `lengths`.
+    masked_output : {"zero", "hold"}
+        What the output is at a step that is not valid.
+    reverse : bool
+        Run every layer backward in time (one direction only).
+    options : tuple of CellOptions
+        One for each direction.
+
+    Notes
+    -----
+    The arrays of a Dask request, other than `x`, may be of the library of x's blocks.
+    """
+
+    xp: Namespace
+    x: Array
+    weights: Layers
+    state: tuple[Array, Array] | None
+    lengths: Array | None
+    mask: Array | None
+    masked_output: MaskedOutput
+    reverse: bool
+    options: tuple[CellOptions, ...]
+
+
+class Result(NamedTuple):
+    """
+    What an engine returns.
+
+    Parameters
+    ----------
+    output : array, shape (time, batch, num_directions*(proj_size or hidden_size))
+        The last layer's hidden states.
+    h_n : array, shape (num_layers*num_directions, batch, proj_size or hidden_size)
+        The final hidden states.
+    c_n : array, shape (num_layers*num_directions, batch, hidden_size)
+        The final cell states.
+    """
+
+    output: Array
+    h_n: Array
+    c_n: Array

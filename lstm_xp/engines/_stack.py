@@ -1,0 +1,144 @@
+"""From one layer in one direction to a whole network: what most engines share."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from lstm_xp._cell import State, make_step, project_input, zero_state
+from lstm_xp._namespace import join
+from lstm_xp._options import CellOptions
+from lstm_xp._typing import Array, Namespace
+from lstm_xp._weights import CellWeights
+from lstm_xp.engines._request import MaskedOutput, Request, Result
+
+# loop(step, carry, xs, reverse) -> carry, ys calls step(carry, x) -> carry, y for each time step, x being what the
+# arrays in xs have there. The carry keeps its shapes; ys has the outputs stacked, each at the time of its input, also
+# in reverse.
+Body: TypeAlias = Callable[[State, tuple[Array, ...]], tuple[State, Array]]
+Loop: TypeAlias = Callable[[Body, State, tuple[Array, ...], bool], tuple[State, Array]]
+
+
+def run_stacked(request: Request, loop: Loop) -> Result:
+    """
+    Run a request's layers and directions, each by a loop over time.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    loop : callable
+        ``loop(step, carry, xs, reverse) -> (carry, ys)``, as `jax.lax.scan` understands it.
+
+    Returns
+    -------
+    Result
+        The output and the final states.
+    """
+    xp = request.xp
+    valid = valid_steps(request)
+    features = request.x
+    finals: list[State] = []
+    for layer in request.weights:
+        if valid is not None:
+            # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
+            features = xp.where(valid, features, xp.zeros_like(features))
+        outputs = []
+        for direction, weights in enumerate(layer):
+            state = None if request.state is None else _row(request.state, len(finals), xp)
+            output, final = _run_direction(
+                features,
+                _joined(weights, xp),
+                state,
+                valid,
+                request.options[direction],
+                reverse=request.reverse or direction == 1,
+                masked_output=request.masked_output,
+                loop=loop,
+                xp=xp,
+            )
+            outputs.append(output)
+            finals.append(final)
+        features = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=2)
+    return Result(features, xp.stack([h for h, _ in finals]), xp.stack([c for _, c in finals]))
+
+
+def valid_steps(request: Request) -> Array | None:
+    """
+    Return which steps are valid, or None if all are.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+
+    Returns
+    -------
+    array, shape (time, batch, 1), or None
+        Booleans.
+    """
+    xp, x = request.xp, request.x
+    if request.mask is not None:
+        return xp.expand_dims(join(request.mask, xp), axis=2)
+    if request.lengths is None:
+        return None
+    # 1, 2, ..., T in every row. Counting up x's own rows, unlike arange, needs neither a device nor a known batch size.
+    ones = xp.ones_like(x[:, :, 0], dtype=xp.int32)
+    steps = xp.cumulative_sum(ones, axis=0, dtype=xp.int32)
+    return xp.expand_dims(steps <= join(request.lengths, xp), axis=2)
+
+
+def _run_direction(
+    x: Array,
+    weights: CellWeights,
+    state: State | None,
+    valid: Array | None,
+    options: CellOptions,
+    *,
+    reverse: bool,
+    masked_output: MaskedOutput,
+    loop: Loop,
+    xp: Namespace,
+) -> tuple[Array, State]:
+    """Run one layer in one direction; return its output and its final state."""
+    step = make_step(weights, options, xp)
+    z = project_input(x, weights, xp)
+    zeros = zero_state(z[0, :, :], weights, xp)
+    # Adding zeros broadcasts a state of batch size 1.
+    start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
+
+    if valid is None:
+
+        def advance(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
+            carry = step(inputs[0], carry)
+            return carry, carry[0]
+
+        final, output = loop(advance, start, (z,), reverse)
+        return output, final
+
+    def advance_if_valid(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
+        z_t, valid_t = inputs
+        h, c = step(z_t, carry)
+        carry = xp.where(valid_t, h, carry[0]), xp.where(valid_t, c, carry[1])
+        return carry, carry[0]
+
+    final, output = loop(advance_if_valid, start, (z, valid), reverse)
+    # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
+    shown = valid if masked_output == "zero" else _any_so_far(valid, reverse, xp)
+    return xp.where(shown, output, xp.zeros_like(output)), final
+
+
+def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:
+    """Tell at each step whether it or one processed before it is valid."""
+    counts = xp.astype(valid, xp.int32)
+    if reverse:
+        return xp.flip(xp.cumulative_sum(xp.flip(counts, axis=0), axis=0, dtype=xp.int32), axis=0) > 0
+    return xp.cumulative_sum(counts, axis=0, dtype=xp.int32) > 0
+
+
+def _row(state: State, row: int, xp: Namespace) -> State:
+    """Return the state of one layer in one direction."""
+    return join(state[0], xp)[row, :, :], join(state[1], xp)[row, :, :]
+
+
+def _joined(weights: CellWeights, xp: Namespace) -> CellWeights:
+    """Return weights as arrays of the library `xp`."""
+    return CellWeights(*(None if array is None else join(array, xp) for array in weights))
