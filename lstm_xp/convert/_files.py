@@ -135,14 +135,13 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
     path = Path(path)
     # Not tempfile's: it would give the owner alone a right to the file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    with temporary.open("x+b") as file:
-        try:
+    try:
+        with temporary.open("x+b") as file:
             yield file
-            file.flush()
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _only_prefix(arrays: Arrays, path: Path) -> str:
