@@ -94,7 +94,7 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     )
     w_hh = xp.matrix_transpose(weights.weight_hh)
     w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
-    p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else xp.unstack(weights.peephole)
+    p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
     n = weights.weight_hh.shape[0] // 4
 
     def peep(peephole: Array | None, z: Array, c: Array) -> Array:

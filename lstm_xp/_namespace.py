@@ -120,6 +120,16 @@ def join(array: Array, xp: Namespace) -> Array:
     return xp.asarray(array) if _is_block_of(array, xp) else array
 
 
+def unstack(array: Array, xp: Namespace) -> tuple[Array, ...]:
+    """
+    Return ``xp.unstack(array)``, also under `torch.func.vmap`.
+
+    array_api_compat builds torch's from `moveaxis`, for which vmap has no batching rule as of torch 2.13
+    (https://github.com/data-apis/array-api-compat/blob/1.16.0/src/array_api_compat/common/_aliases.py#L622).
+    """
+    return tuple(array.unbind()) if hasattr(array, "unbind") else tuple(xp.unstack(array))
+
+
 def on_same_device(a: Array, b: Array) -> bool:
     """
     Tell whether two arrays may meet in one operation, as far as that can be told.
@@ -204,9 +214,12 @@ def to_numpy(array: Array, name: str) -> np.ndarray:
         Its values cannot be expressed by NumPy (bfloat16, say), or are not there yet (a tracer).
     """
     try:
-        if hasattr(array, "__dlpack__") and not isinstance(array, np.ndarray):
+        if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__"):
+            return np.array(array, order="C")
+        try:
             return np.from_dlpack(array, device="cpu", copy=True)
-        return np.array(array, order="C")
+        except BufferError:  # it has the method, but not for this array; ndonnx, for none
+            return np.array(array, order="C")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         msg = f"`{name}` ({type(array).__name__}, {dtype_name(array.dtype)}) cannot become a NumPy array: {error}"
         raise TypeError(msg) from error

@@ -44,8 +44,9 @@ def _jax(array: np.ndarray) -> Any:
 
 
 def _dask(array: np.ndarray) -> Any:
-    # Chunks of two, so that blocks meet in every operation.
-    return import_module("dask.array").from_array(array, chunks=2)
+    # Several blocks along time and batch, so that they meet in every operation.
+    chunks = {2: -1} | dict.fromkeys(range(min(2, array.ndim)), 2) if array.ndim != 2 else -1
+    return import_module("dask.array").from_array(array, chunks=chunks)
 
 
 def _strict(device: str, **flags: Any) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def _strict(device: str, **flags: Any) -> dict[str, Any]:
 
 _STRICTEST = {"boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": ()}
 
+# ndonnx takes a third of a second for each time step: it has a test module of its own, and is not among those that every
+# test runs on.
 BACKENDS = (
     Backend("numpy", "numpy", np.array),
     Backend("numpy-readonly", "numpy", _numpy_readonly),
@@ -85,5 +88,4 @@ BACKENDS = (
     Backend("jax", "jax", _jax),
     Backend("jax-jit", "jax", _jax, compile=lambda function: import_module("jax").jit(function)),
     Backend("dask", "dask.array", _dask, fast=False),
-    Backend("ndonnx", "ndonnx", lambda array: import_module("ndonnx").asarray(array), lambda a: a.unwrap_numpy(), fast=False),
 )

@@ -153,6 +153,45 @@ def torch_answer(case: Case, *, state: bool = True, lengths: np.ndarray | None =
     return output.numpy(), h_n.numpy(), c_n.numpy()
 
 
+def torch_masked_answer(
+    case: Case, valid: np.ndarray, *, masked_output: str = "zero", reverse: bool = False
+) -> tuple[np.ndarray, ...]:
+    """
+    Return what steps that are not valid (False in `valid`, laid out as x) should lead to, by torch.
+
+    Each row goes through `torch.nn.LSTM` by itself, its valid steps alone, as if there were no others.
+    """
+    import torch
+
+    module = torch_module(case.replace(batch_first=False))
+    x, valid = (a.swapaxes(0, 1) if case.batch_first else a for a in (case.x(), valid))
+    h_n, c_n = (array.copy() for array in case.state())
+    width, size = case.num_directions * case.output_size, case.output_size
+    output = np.zeros((case.time, case.batch or 1, width), case.dtype)
+    for row in range(case.batch or 1):
+        steps = np.flatnonzero(valid[:, row])
+        if reverse:
+            steps = steps[::-1]
+        if not steps.size:
+            continue
+        one = slice(row, row + 1)
+        with torch.no_grad():
+            y, (h, c) = module(
+                torch.tensor(x[steps, one].copy()), (torch.tensor(h_n[:, one]), torch.tensor(c_n[:, one]))
+            )
+        h_n[:, one], c_n[:, one] = h.numpy(), c.numpy()
+        output[steps, row] = y[:, 0].numpy()
+        if masked_output == "hold":
+            for direction in range(case.num_directions):
+                backward = reverse or direction == 1
+                features = slice(direction * size, (direction + 1) * size)
+                last = np.zeros(size, case.dtype)
+                for t in range(case.time)[:: -1 if backward else 1]:
+                    last = output[t, row, features].copy() if valid[t, row] else last
+                    output[t, row, features] = last
+    return (output.swapaxes(0, 1) if case.batch_first else output), h_n, c_n
+
+
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
 
 

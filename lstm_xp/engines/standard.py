@@ -1,6 +1,7 @@
 """The reference: a Python loop over time, in the array API standard, on any library."""
 
 from lstm_xp._cell import State
+from lstm_xp._namespace import unstack
 from lstm_xp._typing import Array
 from lstm_xp.engines._request import Request, Result
 from lstm_xp.engines._stack import Body, run_stacked
@@ -17,7 +18,7 @@ def run(request: Request) -> Result:
 
     def loop(step: Body, carry: State, xs: tuple[Array, ...], reverse: bool) -> tuple[State, Array]:
         # unstack, not x[t]: the gradient of T indexings in torch is T arrays of full size.
-        steps = list(zip(*(xp.unstack(array, axis=0) for array in xs), strict=True))
+        steps = list(zip(*(unstack(array, xp) for array in xs), strict=True))
         ys = []
         for inputs in reversed(steps) if reverse else steps:
             carry, y = step(carry, inputs)
