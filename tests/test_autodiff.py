@@ -218,9 +218,7 @@ def test_nan_in_the_padding_harms_no_gradient(library: str, masked_output: str, 
     clean = tree_of(case, np.array)
     dirty = clean | {"x": np.where(valid[..., None], clean["x"], np.nan)}
     settings = {"masked_output": masked_output}
-    gradients = [
-        library_gradients(library, case, tree, kind, given, settings) for tree in (clean, dirty)
-    ]
+    gradients = [library_gradients(library, case, tree, kind, given, settings) for tree in (clean, dirty)]
     for name, gradient in gradients[0].items():
         np.testing.assert_array_equal(gradients[1][name], gradient)
         assert np.isfinite(gradient).all()

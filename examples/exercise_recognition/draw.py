@@ -135,9 +135,7 @@ def draw(path: Path) -> None:
     )
 
     for label, start, stop in spans(labels):
-        band.add_patch(
-            Rectangle((start, 0), stop - start, 1, facecolor=COLOURS[label], edgecolor="white")
-        )
+        band.add_patch(Rectangle((start, 0), stop - start, 1, facecolor=COLOURS[label], edgecolor="white"))
         band.text(
             (start + stop) / 2,
             0.48,
@@ -225,9 +223,7 @@ def draw(path: Path) -> None:
     state.set_xlim(0, end)
     state.set_xticks(np.arange(0, end + 1, 10))
     state.set_xlabel("seconds", labelpad=2)
-    figure.text(
-        0.972, 0.018, "brown −1      white 0      blue +1", color=FAINT, fontsize=8.3, ha="right"
-    )
+    figure.text(0.972, 0.018, "brown −1      white 0      blue +1", color=FAINT, fontsize=8.3, ha="right")
     for axes in (accel, gyro, grid):
         axes.tick_params(axis="x", length=0)
     for axes in (accel, gyro):
@@ -243,9 +239,7 @@ def draw(path: Path) -> None:
         text = path.read_text()
         text = re.sub(
             r'\bd="[^"]*"',
-            lambda found: re.sub(
-                r"-?\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", found[0].replace(" \n", "\n")
-            ),
+            lambda found: re.sub(r"-?\d+\.\d{2,}", lambda n: f"{float(n[0]):.1f}", found[0].replace(" \n", "\n")),
             text,
         )
         path.write_text(text)
@@ -254,7 +248,5 @@ def draw(path: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Draw the LSTM's answer to a watch's signals.")
-    parser.add_argument(
-        "path", nargs="?", type=Path, default=HERE / "exercise_recognition.svg", help="where to"
-    )
+    parser.add_argument("path", nargs="?", type=Path, default=HERE / "exercise_recognition.svg", help="where to")
     draw(parser.parse_args().path)

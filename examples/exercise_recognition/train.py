@@ -84,9 +84,7 @@ def load_recordings() -> tuple[list[Recording], list[str]]:
     # one that the installed package itself ships and loads in the same way.
     data = np.load(path, allow_pickle=True).item()
     recordings = []
-    for x, label, subject, side in zip(
-        data["X"], data["y"], data["subject"], data["side"], strict=True
-    ):
+    for x, label, subject, side in zip(data["X"], data["y"], data["subject"], data["side"], strict=True):
         # The mean of each pair of samples; it looks at no later sample, so it stays causal.
         halved = x[: len(x) // 2 * 2].reshape(-1, 2, x.shape[1]).mean(axis=1)
         recordings.append(Recording(halved.astype(np.float32), int(label), int(subject), int(side)))
@@ -207,13 +205,10 @@ def train_one(
     classes = 1 + max(recording.label for recording in recordings)
     model = Recogniser(options.hidden, options.layers, classes)
     optimiser = torch.optim.AdamW(model.parameters(), lr=options.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.rate, total_steps=options.steps
-    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, options.rate, total_steps=options.steps)
     loss_of = nn.CrossEntropyLoss(ignore_index=-1, label_smoothing=0.05)
     pairs = [
-        (one, [two for two in recordings if (two.subject, two.side) == (one.subject, one.side)])
-        for one in recordings
+        (one, [two for two in recordings if (two.subject, two.side) == (one.subject, one.side)]) for one in recordings
     ]
     score = 0.0
     for step in range(1, options.steps + 1):
@@ -240,9 +235,7 @@ def summaries(x: Array) -> Array:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def logistic(
-    fit: tuple[Array, Labels], valid: tuple[Array, Labels], test: tuple[Array, Labels]
-) -> dict[str, Any]:
+def logistic(fit: tuple[Array, Labels], valid: tuple[Array, Labels], test: tuple[Array, Labels]) -> dict[str, Any]:
     """Score multinomial logistic regression, its strength of penalty chosen on `valid`."""
     best: dict[str, Any] = {"valid": -1.0}
     for c in np.logspace(-5, 1, 7):
@@ -318,10 +311,7 @@ def write_stream(
     )
     starts = [(len(one.frames) - STREAM) // 2 for one in chosen]
     frames = np.concatenate(
-        [
-            (one.frames[start : start + STREAM] - mean) / std
-            for one, start in zip(chosen, starts, strict=True)
-        ]
+        [(one.frames[start : start + STREAM] - mean) / std for one, start in zip(chosen, starts, strict=True)]
     )
     labels = np.repeat([one.label for one in chosen], STREAM)
     model.eval()
@@ -339,9 +329,7 @@ def write_stream(
     return {
         "subject": subject,
         "side": "right" if side == 1 else "left",
-        "window accuracy by arm": {
-            f"{arm[0]} {'right' if arm[1] == 1 else 'left'}": score for score, arm in ranking
-        },
+        "window accuracy by arm": {f"{arm[0]} {'right' if arm[1] == 1 else 'left'}": score for score, arm in ranking},
         "window accuracy of this arm": accuracy,
         "frames": len(labels),
         "seconds": len(labels) / RATE,
@@ -365,9 +353,7 @@ def main() -> None:
     torch.set_num_threads(1)  # the same sums in the same order, run after run
 
     recordings, names = load_recordings()
-    train, valid, test = (
-        [one for one in recordings if one.subject in group] for group in (TRAIN, VALID, TEST)
-    )
+    train, valid, test = ([one for one in recordings if one.subject in group] for group in (TRAIN, VALID, TEST))
     # Only training people, and their mirror images, tell what is a usual value.
     seen = np.concatenate([one.frames for one in train]).astype(np.float64)
     seen = np.concatenate([seen, seen * MIRROR])
