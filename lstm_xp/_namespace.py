@@ -102,8 +102,15 @@ def check_library(array: Array, name: str, xp: Namespace) -> None:
 
 
 def device_of(array: Array) -> Device:
-    """Return the device of an array; None where it has none, as a JAX tracer."""
-    return compat_device(array)
+    """Return the device of an array; None where it has none, as a JAX tracer, or several, as JAX's sharded arrays."""
+    devices = getattr(array, "devices", None)
+    device = compat_device(array)
+    return None if device is None or (callable(devices) and len(devices()) > 1) else device
+
+
+def device_keyword(device: Device) -> dict[str, Device]:
+    """Return the keyword argument for a device, if it is known: not every library takes None."""
+    return {} if device is None else {"device": device}
 
 
 def _is_block_of(array: Array, xp: Namespace) -> bool:
@@ -134,14 +141,12 @@ def on_same_device(a: Array, b: Array) -> bool:
     """
     Tell whether two arrays may meet in one operation, as far as that can be told.
 
-    A JAX tracer has no device (https://github.com/jax-ml/jax/issues/26000), and JAX's arrays may lie on several: those
-    may meet if they share one, and JAX decides about the rest.
+    A JAX tracer has no device (https://github.com/jax-ml/jax/issues/26000) and a sharded array several: there JAX
+    decides.
     """
     device_a, device_b = device_of(a), device_of(b)
     if device_a is None or device_b is None or device_a == device_b:
         return True
-    if callable(getattr(a, "devices", None)) and callable(getattr(b, "devices", None)):
-        return bool(a.devices() & b.devices())
     return bool(is_dask_array(a) != is_dask_array(b))
 
 
@@ -254,9 +259,11 @@ def from_numpy(array: np.ndarray, name: str, xp: Namespace, *, dtype: DType = No
     """
     wanted = dtype_name(array.dtype if dtype is None else dtype)
     own = real_floating_dtype(xp, wanted)
-    if hasattr(np, wanted):  # round once, here: then the numbers are the same in every library
-        array = array.astype(wanted, copy=False)
-    result = xp.asarray(array, dtype=own, **({} if device is None else {"device": device}))
+    # Round here, where it is the same for every library; of what NumPy does not have, bfloat16, all but the last step.
+    array = array.astype(wanted if hasattr(np, wanted) else "float32", copy=False)
+    result = xp.asarray(array, **device_keyword(device))
+    if not hasattr(np, wanted):
+        result = xp.astype(result, own)
     if dtype_name(result.dtype) != wanted:
         msg = f"`{name}` would become {dtype_name(result.dtype)} in {library_name(xp)}, expected {wanted}"
         raise TypeError(msg)
@@ -307,4 +314,4 @@ def move(
         return from_numpy(to_numpy(array, name), name, xp, dtype=dtype, device=device)
     if dtype is not None:
         array = own.astype(array, real_floating_dtype(own, dtype))
-    return own.asarray(array, copy=True, **({} if device is None else {"device": device}))
+    return own.asarray(array, copy=True, **device_keyword(device))

@@ -241,9 +241,13 @@ def make_request(
         raise ValueError(msg)
     layout = _Layout(x.ndim == 3, settings.batch_first)
     x = layout.to_time_major(x, xp)
-    time = x.shape[0]
+    time, batch = x.shape[:2]
     if not is_known(time) or time == 0:
         msg = f"`x` has {'no' if time == 0 else 'an unknown number of'} time steps, expected at least one"
+        raise ValueError(msg)
+    if batch is not None and not is_known(batch):
+        # ndonnx's None goes through as it is; NaN, Dask's, does not stack.
+        msg = f"`x` has shape {tuple(x.shape)}, expected sizes that are known"
         raise ValueError(msg)
     if lengths is not None and mask is not None:
         msg = "`lengths` and `mask` were both given, expected one of them"

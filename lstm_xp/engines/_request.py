@@ -41,7 +41,7 @@ class Request:
 
     Notes
     -----
-    The arrays of a Dask request, other than `x`, may be of the library of x's blocks.
+    The weights of a Dask request may be of the library of x's blocks.
     """
 
     xp: Namespace

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from lstm_xp._cell import State, make_step, project_input, zero_state
-from lstm_xp._namespace import join
+from lstm_xp._namespace import device_keyword, device_of, join
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights
@@ -43,7 +43,7 @@ def run_stacked(request: Request, loop: Loop) -> Result:
             features = xp.where(valid, features, xp.zeros_like(features))
         outputs = []
         for direction, weights in enumerate(layer):
-            state = None if request.state is None else _row(request.state, len(finals), xp)
+            state = None if request.state is None else _row(request.state, len(finals))
             output, final = _run_direction(
                 features,
                 _joined(weights, xp),
@@ -77,13 +77,12 @@ def valid_steps(request: Request) -> Array | None:
     """
     xp, x = request.xp, request.x
     if request.mask is not None:
-        return xp.expand_dims(join(request.mask, xp), axis=2)
+        return xp.expand_dims(request.mask, axis=2)
     if request.lengths is None:
         return None
-    # 1, 2, ..., T in every row. Counting up x's own rows, unlike arange, needs neither a device nor a known batch size.
-    ones = xp.ones_like(x[:, :, 0], dtype=xp.int32)
-    steps = xp.cumulative_sum(ones, axis=0, dtype=xp.int32)
-    return xp.expand_dims(steps <= join(request.lengths, xp), axis=2)
+    steps = xp.arange(x.shape[0], dtype=xp.int32, **device_keyword(device_of(x)))
+    valid = xp.expand_dims(steps, axis=1) < xp.expand_dims(request.lengths, axis=0)
+    return xp.expand_dims(valid, axis=2)
 
 
 def _run_direction(
@@ -134,9 +133,9 @@ def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:
     return xp.cumulative_sum(counts, axis=0, dtype=xp.int32) > 0
 
 
-def _row(state: State, row: int, xp: Namespace) -> State:
+def _row(state: State, row: int) -> State:
     """Return the state of one layer in one direction."""
-    return join(state[0], xp)[row, :, :], join(state[1], xp)[row, :, :]
+    return state[0][row, :, :], state[1][row, :, :]
 
 
 def _joined(weights: CellWeights, xp: Namespace) -> CellWeights:
