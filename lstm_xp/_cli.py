@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -105,6 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         ("engine", f"{choice.name} on {library_name(xp)} ({choice.reason})"),
         ("time", f"{seconds:.3g} s, {steps / seconds:,.0f} steps per second"),
     ]
+    comparison = None if expected is None else _compare(results["output"], expected, options)
     if output_path is not None:
         with written_whole(output_path) as file:
             if output_path.suffix == ".npy":
@@ -112,7 +114,6 @@ def _run(options: argparse.Namespace) -> int:
             else:
                 np.savez(file, **results)  # type: ignore[arg-type]
         shown.append(("written", f"{output_path}"))
-    comparison = None if expected is None else _compare(results["output"], expected, options)
     if comparison is not None:
         shown.append(("expected", comparison.text))
     for name, value in shown:
@@ -160,28 +161,27 @@ def _read_array(given: str, what: str) -> np.ndarray:
         msg = f"{what} {given} has the suffix {path.suffix!r}, expected .npy or .npz"
         raise ValueError(msg)
     try:
-        loaded: Any = np.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            array = loaded
-        else:
-            with loaded:
-                names = loaded.files
-                if member is None and len(names) != 1:
-                    msg = (
-                        f"it holds {len(names)} arrays, expected one; FILE.npz:NAME takes one out of {', '.join(names)}"
-                    )
-                    raise ValueError(msg)
-                if member is not None and member not in names:
-                    msg = f"it holds no array {member!r}, but {', '.join(names)}"
-                    raise ValueError(msg)
-                array = loaded[names[0] if member is None else member]
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+        with path.open("rb") as file:
+            loaded: Any = np.load(file, allow_pickle=False)
+            array = loaded[_member(loaded.files, member)] if path.suffix == ".npz" else loaded
+    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         msg = f"{what} {given} cannot be read: {error}"
         raise ValueError(msg) from error
     if not isinstance(array, np.ndarray):
         msg = f"{what} {given} is not a {path.suffix} file"
         raise ValueError(msg)  # noqa: TRY004
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _member(names: Sequence[str], wanted: str | None) -> str:
+    """Return which array of an archive is meant."""
+    if wanted is None and len(names) != 1:
+        msg = f"it holds {len(names)} arrays, expected one; FILE.npz:NAME takes one out of {', '.join(names)}"
+        raise ValueError(msg)
+    if wanted is not None and wanted not in names:
+        msg = f"it holds no array {wanted!r}, but {', '.join(names)}"
+        raise ValueError(msg)
+    return names[0] if wanted is None else wanted
 
 
 class _Comparison(NamedTuple):

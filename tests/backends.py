@@ -71,8 +71,7 @@ def _strict(device: str, **flags: Any) -> dict[str, Any]:
 
 _STRICTEST = {"boolean_indexing": False, "data_dependent_shapes": False, "enabled_extensions": ()}
 
-# ndonnx takes a third of a second for each time step: it has a test module of its own, and is not among those that every
-# test runs on.
+# ndonnx takes a third of a second for each time step: it has tests of its own (test_lazy.py) and is not among these.
 BACKENDS = (
     Backend("numpy", "numpy", np.array),
     Backend("numpy-readonly", "numpy", _numpy_readonly),

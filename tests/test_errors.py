@@ -395,7 +395,7 @@ def test_mixed_devices() -> None:
             "`bias_hh_l0` is on another device than `weight_ih_l0`",
         ),
     ):
-        with pytest.raises(ValueError) as caught:  # noqa: PT011
+        with pytest.raises(ValueError) as caught:
             call()
         assert message in str(caught.value)
 

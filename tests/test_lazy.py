@@ -20,12 +20,13 @@ class TestJax:
         for time in (10, 1000):
             case = Case(time=time, num_layers=2, bidirectional=True, dtype="float32")
             arrays = map_arrays(jax.numpy.asarray, (case.x(), case.weights(), case.state(), case.lengths()))
-            for function in (loss, jax.grad(loss, argnums=1)):
-                programs.append(len(jax.jit(function).lower(*arrays).as_text().splitlines()))
+            functions = (loss, jax.grad(loss, argnums=1))
+            programs += [len(jax.jit(function).lower(*arrays).as_text().splitlines()) for function in functions]
         assert programs[:2] == programs[2:]
 
     def test_an_eager_call_is_compiled_once(self) -> None:
         import jax
+
         from lstm_xp.engines import jax as engine
 
         case = Case(dtype="float32", hidden_size=6)
@@ -35,7 +36,8 @@ class TestJax:
             net(jax.numpy.asarray(case.replace(seed=seed).x()))
         assert engine._run._cache_size() == before + 1
 
-    def test_float64_is_never_downcast_silently(self, without_x64: None) -> None:
+    @pytest.mark.usefixtures("without_x64")
+    def test_float64_is_never_downcast_silently(self) -> None:
         import jax
 
         with pytest.raises(TypeError, match="`weight_ih_l0` would become float32 in jax.numpy, expected float64"):
@@ -44,7 +46,8 @@ class TestJax:
             lx.LSTM(5, 4, xp=jax.numpy, dtype="float64")
         assert lx.LSTM(5, 4, xp=jax.numpy).dtype == "float32"
 
-    def test_lengths_as_jax_has_them_without_x64(self, without_x64: None) -> None:
+    @pytest.mark.usefixtures("without_x64")
+    def test_lengths_as_jax_has_them_without_x64(self) -> None:
         import jax
 
         case = Case(dtype="float32")

@@ -1,5 +1,6 @@
 """Properties that need no oracle, over drawn sizes and settings, on NumPy."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ def test_a_chunked_run_with_carried_state_equals_the_whole(case: Case, data: st.
     cuts = sorted(data.draw(st.sets(st.integers(1, 8))) | {0, case.time})
     net, state, outputs = case.lstm(), case.state(), []
     whole = flat(net(x, state, mask=mask))
-    for start, stop in zip(cuts, cuts[1:], strict=False):
+    for start, stop in pairwise(cuts):
         if start < case.time:
             output, state = net(x[start:stop], state, mask=mask[start:stop])
             outputs.append(output)

@@ -78,7 +78,8 @@ def load_recordings() -> tuple[list[Recording], list[str]]:
     # The package is found but not imported: its own modules ask for more than is needed here.
     spec = importlib.util.find_spec("seglearn")
     if spec is None or spec.origin is None:
-        raise SystemExit("The data set comes with the package seglearn: pip install seglearn")
+        msg = "The data set comes with the package seglearn: pip install seglearn"
+        raise SystemExit(msg)
     path = Path(spec.origin).parent / "data" / "watch_dataset.npy"
     # A pickled dictionary.  Unpickling runs code, so this is only for a file one trusts: here the
     # one that the installed package itself ships and loads in the same way.

@@ -21,6 +21,8 @@ from lstm_xp._weights import dotted, find_prefixes
 # The metadata is JSON under this key: in the header's `__metadata__` of a .safetensors file, in the archive's comment
 # of an .npz file, where np.load does not take it for an array.
 _METADATA_KEY = "lstm_xp"
+_OUR_COMMENT = f'{{"{_METADATA_KEY}":'.encode()
+_SETTINGS = {"batch_first", "dropout", "reverse", "masked_output", "options"}
 
 PathLike = str | os.PathLike[str]
 Arrays = Mapping[str, Any]
@@ -159,18 +161,16 @@ def _only_prefix(arrays: Arrays, path: Path) -> str:
 def _encode_settings(net: LSTM) -> dict[str, Any]:
     """Return what the arrays cannot say, as JSON can."""
     options = [asdict(o) for o in ([net.options] if isinstance(net.options, CellOptions) else net.options)]
-    return {
-        "batch_first": net.batch_first,
-        "dropout": net.dropout,
-        "reverse": net.reverse,
-        "masked_output": net.masked_output,
-        "options": options,
-    }
+    return {name: getattr(net, name) for name in _SETTINGS} | {"options": options}
 
 
 def _decode_settings(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the keyword arguments that were stored, by prefix."""
     stored = json.loads(metadata.get(_METADATA_KEY, "{}"))
+    for settings in stored.values():
+        if settings.keys() != _SETTINGS:
+            msg = f"its settings are {', '.join(settings)}, expected {', '.join(sorted(_SETTINGS))}"
+            raise ValueError(msg)
     return {prefix: settings | {"options": _decode_options(settings["options"])} for prefix, settings in stored.items()}
 
 
@@ -192,10 +192,19 @@ def _broken_files_named(path: Path) -> Iterator[None]:
 
 
 def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
-    with zipfile.ZipFile(path) as archive:
-        comment = archive.comment.decode()
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file), json.loads(comment) if comment else {}
+    with path.open("rb") as file:
+        with zipfile.ZipFile(file) as archive:
+            comment = archive.comment
+        # zipfile takes a comment that is cut off for a shorter one; its length stands in the two bytes before it.
+        file.seek(-len(comment) - 2, os.SEEK_END)
+        if int.from_bytes(file.read(2), "little") != len(comment):
+            msg = "its end is cut off"
+            raise ValueError(msg)
+        file.seek(0)
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    # A comment may be anybody's; one that begins like ours must be whole.
+    return arrays, json.loads(comment) if comment.startswith(_OUR_COMMENT) else {}
 
 
 def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
