@@ -1,13 +1,18 @@
 """Initial weights: drawn once with NumPy's generator, so that a seed means the same numbers in every library."""
 
+from __future__ import annotations  # lest the annotations import numpy.random
+
 import math
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lstm_xp._weights import CellWeights, Layers, Sizes, cell_shapes
 
-Draw = Callable[[str, tuple[int, ...], Sizes, np.random.Generator], np.ndarray]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Draw = Callable[[str, tuple[int, ...], Sizes, np.random.Generator], np.ndarray]
 
 
 def initial_layers(sizes: Sizes, init: str, seed: int | None, *, bias: bool) -> Layers:
