@@ -24,27 +24,47 @@ def with_gates_swapped(a: int, b: int) -> str:
     return f"{', '.join(names)} = ("
 
 
-MUTATIONS: dict[str, tuple[str, str, str]] = {
-    f"gates {a} and {b} swapped": ("_cell.py", GATES, with_gates_swapped(a, b)) for a, b in combinations(range(4), 2)
-} | {
-    "bias_ih dropped": ("_cell.py", BIASES, "(weights.bias_hh,)"),
-    "bias_hh dropped": ("_cell.py", BIASES, "(weights.bias_ih,)"),
-    "the old cell state ignored": ("_cell.py", "f * c_old + i * g", "f * 0.0 + i * g"),
-    "forget gate beside the old cell state": ("_cell.py", "f * c_old + i * g", "f + c_old + i * g"),
-    "no tanh on the output": ("_cell.py", "h = o * squash(c)", "h = o * c"),
-    "projection ignored": ("_cell.py", "clip_proj(h @ w_hr)", "h[..., : w_hr.shape[1]]"),
-    "h_0 and c_0 swapped": ("engines/_stack.py", "state[0][row, :, :], state[1][row, :, :]", "state[1][row, :, :], state[0][row, :, :]"),
-    "the layers' states swapped": ("engines/_stack.py", "_row(request.state, len(finals))", "_row(request.state, -1 - len(finals))"),
-    "lengths ignored": ("engines/_stack.py", "    if request.lengths is None:\n        return None", "    return None"),
-    "lengths one too long": ("engines/_stack.py", "xp.expand_dims(steps, axis=1) < ", "xp.expand_dims(steps, axis=1) <= "),
-    "states run on, backward ones start in the padding": ("engines/_stack.py", HELD, "carry = h, c"),
-    "output not masked": ("engines/_stack.py", "xp.where(shown, output, xp.zeros_like(output))", "output"),
-    "backward runs forward": ("engines/_stack.py", "reverse=request.reverse or direction == 1", "reverse=request.reverse"),
-    "backward output not aligned": ("engines/standard.py", "xp.stack(ys[::-1] if reverse else ys, axis=0)", "xp.stack(ys, axis=0)"),
-    "directions side by side in the wrong order": ("engines/_stack.py", "xp.concat(outputs, axis=2)", "xp.concat(outputs[::-1], axis=2)"),
-    "final states swapped": ("engines/_stack.py", "xp.stack([h for h, _ in finals])", "xp.stack([h for h, _ in finals[::-1]])"),
-    "batch_first ignored in the output": ("_sequence.py", "(_with_first_axes_swapped(output, xp) if self.batch_first else output)", "output"),
-}  # fmt: skip
+CELL = {f"gates {a} and {b} swapped": (GATES, with_gates_swapped(a, b)) for a, b in combinations(range(4), 2)} | {
+    "bias_ih dropped": (BIASES, "(weights.bias_hh,)"),
+    "bias_hh dropped": (BIASES, "(weights.bias_ih,)"),
+    "the old cell state ignored": ("f * c_old + i * g", "f * 0.0 + i * g"),
+    "forget gate beside the old cell state": ("f * c_old + i * g", "f + c_old + i * g"),
+    "no tanh on the output": ("h = o * squash(c)", "h = o * c"),
+    "projection ignored": ("clip_proj(h @ w_hr)", "h[..., : w_hr.shape[1]]"),
+}
+STACK = {
+    "h_0 and c_0 swapped": (
+        "state[0][row, :, :], state[1][row, :, :]",
+        "state[1][row, :, :], state[0][row, :, :]",
+    ),
+    "the layers' states swapped": ("_row(request.state, len(finals))", "_row(request.state, -1 - len(finals))"),
+    "lengths ignored": ("    if request.lengths is None:\n        return None", "    return None"),
+    "lengths one too long": ("xp.expand_dims(steps, axis=1) < ", "xp.expand_dims(steps, axis=1) <= "),
+    "states run on, backward ones start in the padding": (HELD, "carry = h, c"),
+    "output not masked": ("xp.where(shown, output, xp.zeros_like(output))", "output"),
+    "backward runs forward": ("reverse=request.reverse or direction == 1", "reverse=request.reverse"),
+    "directions side by side in the wrong order": ("xp.concat(outputs, axis=2)", "xp.concat(outputs[::-1], axis=2)"),
+    "final states swapped": ("xp.stack([h for h, _ in finals])", "xp.stack([h for h, _ in finals[::-1]])"),
+}
+STANDARD = {
+    "backward output not aligned": ("xp.stack(ys[::-1] if reverse else ys, axis=0)", "xp.stack(ys, axis=0)"),
+}
+SEQUENCE = {
+    "batch_first ignored in the output": (
+        "(_with_first_axes_swapped(output, xp) if self.batch_first else output)",
+        "output",
+    ),
+}
+MUTATIONS = {
+    name: (file, *change)
+    for file, changes in (
+        ("_cell.py", CELL),
+        ("engines/_stack.py", STACK),
+        ("engines/standard.py", STANDARD),
+        ("_sequence.py", SEQUENCE),
+    )
+    for name, change in changes.items()
+}
 
 
 def run_suite(folder: Path, mutation: tuple[str, str, str] | None) -> subprocess.CompletedProcess[str]:

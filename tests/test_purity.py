@@ -60,7 +60,7 @@ def test_it_changes_no_array(name: str) -> None:
                 if isinstance(target, ast.Subscript):
                     assert ast.unparse(target.value) in {"sizes", "found.setdefault((layer, direction), {})"}
         if isinstance(node, ast.AugAssign):
-            assert ast.unparse(node.target) in {"parameters"}
+            assert ast.unparse(node.target) == "parameters"
         assert not isinstance(node, ast.Delete)
 
 
