@@ -134,11 +134,11 @@ def run(request: Request, engine: str) -> Result:
 def _why_not(name: str, request: Request) -> str | None:
     """Return why an engine cannot run a request, or None if it can."""
     row = _ENGINES[name]
-    missing = [module for module in row.requires if find_spec(module) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
     library = library_name(request.xp)
     if row.library not in (None, library):
         return f"it is for arrays of {row.library}, not of {library}"
+    missing = [module for module in row.requires if find_spec(module) is None]
+    if missing:
+        return f"{', '.join(missing)} is not installed"
     reason: str | None = import_module(f"lstm_xp.engines.{name}").supports(request)
     return reason
