@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -44,14 +44,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
     except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         # One line, whatever the message; where it is a file's own error, the path is in it.
-        print(f"lstm-xp: error: {' '.join(str(error).split())}", file=sys.stderr)
+        message = " ".join(str(error).split()) or type(error).__name__
+        print(f"lstm-xp: error: {message}", file=sys.stderr)
         return 2
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"lstm-xp: error: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lstm-xp", description="Run a trained LSTM, without the framework it is from."
-    )
+    parser = _Parser(prog="lstm-xp", description="Run a trained LSTM, without the framework it is from.")
     parser.add_argument("--version", action="version", version=f"lstm_xp {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
