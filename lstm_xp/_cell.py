@@ -36,7 +36,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from lstm_xp._checks import Shape, describe, read_state
-from lstm_xp._namespace import standard_namespace
+from lstm_xp._namespace import accepted_libraries, standard_namespace, without_autocast
 from lstm_xp._options import CellOptions, activation_function, clip_function
 from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import CellWeights, check_input, check_options, read_network
@@ -194,16 +194,21 @@ def lstm_cell(
     if not isinstance(weights, CellWeights):
         msg = f"`weights` is {describe(weights)}, expected CellWeights"
         raise TypeError(msg)
+    if not isinstance(options, CellOptions):
+        msg = f"`options` is {options!r}, expected CellOptions"
+        raise TypeError(msg)
     if xp is not None:
         xp = standard_namespace(xp)
     network = read_network(weights, lambda field, *_: field, xp)
     check_options(options, network)
     own_xp = check_input(x, network, xp)
-    z = project_input(x, weights, own_xp)
-    if state is None:
-        h_and_c = zero_state(z, weights, own_xp)
-    else:
-        batch = z.shape[:-1]
-        shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
-        h_and_c = read_state(state, shapes, x, own_xp if xp is None else None)
-    return make_step(weights, options, own_xp)(z, h_and_c)
+    with without_autocast(x):
+        z = project_input(x, weights, own_xp)
+        if state is None:
+            h_and_c = zero_state(z, weights, own_xp)
+        else:
+            batch = z.shape[:-1]
+            shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
+            libraries = None if xp is not None else accepted_libraries(x, own_xp)
+            h_and_c = read_state(state, shapes, x, own_xp, libraries)
+        return make_step(weights, options, own_xp)(z, h_and_c)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 from lstm_xp._namespace import check_library, dtype_name, join, on_same_device
@@ -46,7 +47,12 @@ def check_dtype(array: Array, name: str, xp: Namespace, kind: str) -> None:
 
 
 def check_like(
-    array: Array, name: str, like: Array, like_name: str, xp: Namespace | None, kind: str | None = None
+    array: Array,
+    name: str,
+    like: Array,
+    like_name: str,
+    libraries: tuple[Namespace, ...] | None,
+    kind: str | None = None,
 ) -> None:
     """
     Refuse an array that cannot meet another one in an operation.
@@ -61,31 +67,36 @@ def check_like(
         The other one.
     like_name : str
         What the caller knows that by.
-    xp : array namespace or None
-        The library that computes. None if the caller answers for libraries and devices: they are not looked at.
+    libraries : tuple of array namespaces or None
+        The libraries that it may be of. None if the caller answers for libraries and devices: they are not looked at.
     kind : str, optional
         The kind of dtype that the array must have; if absent, the other one's dtype.
 
     Raises
     ------
     TypeError
-        Libraries or dtypes differ.
+        It is no array, or libraries or dtypes differ.
     ValueError
         Devices differ.
     """
-    if xp is not None:
-        check_library(array, name, xp)
-    if xp is not None and kind is not None:
-        check_dtype(array, name, xp, kind)
+    if libraries is not None:
+        check_library(array, name, libraries)
+    elif not hasattr(array, "dtype"):
+        msg = f"`{name}` is a {type(array).__name__}, expected an array"
+        raise TypeError(msg)
+    if libraries is not None and kind is not None:
+        check_dtype(array, name, libraries[0], kind)
     elif array.dtype != like.dtype:
         msg = f"`{name}` has dtype {dtype_name(array.dtype)}, expected {dtype_name(like.dtype)} as `{like_name}`"
         raise TypeError(msg)
-    if xp is not None and not on_same_device(array, like):
+    if libraries is not None and not on_same_device(array, like):
         msg = f"`{name}` is on another device than `{like_name}`"
         raise ValueError(msg)
 
 
-def read_state(state: object, shapes: Sequence[Shape], x: Array, xp: Namespace | None) -> tuple[Array, Array]:
+def read_state(
+    state: object, shapes: Sequence[Shape], x: Array, xp: Namespace, libraries: tuple[Namespace, ...] | None
+) -> tuple[Array, Array]:
     """
     Check a state.
 
@@ -96,8 +107,10 @@ def read_state(state: object, shapes: Sequence[Shape], x: Array, xp: Namespace |
     shapes : sequence of two Shape
         What they should have.
     x : array
-        The input, whose library, dtype and device they must have.
-    xp : array namespace or None
+        The input, whose dtype and device they must have.
+    xp : array namespace
+        The input's library.
+    libraries : tuple of array namespaces or None
         As in `check_like`.
 
     Returns
@@ -110,18 +123,28 @@ def read_state(state: object, shapes: Sequence[Shape], x: Array, xp: Namespace |
     TypeError, ValueError
         It does not fit.
     """
-    if not isinstance(state, tuple | list) or len(state) != 2:
+    if not isinstance(state, (tuple, list)) or len(state) != 2:
         msg = f"`state` is {describe(state)}, expected a tuple (h_0, c_0)"
         raise TypeError(msg)
     for name, array, shape in zip(("h_0", "c_0"), state, shapes, strict=True):
-        check_like(array, name, x, "x", xp)
+        check_like(array, name, x, "x", libraries)
         check_shape(array, name, shape)
-    h_0, c_0 = state
-    return (h_0, c_0) if xp is None else (join(h_0, xp), join(c_0, xp))
+    return join(state[0], xp), join(state[1], xp)
+
+
+def real_number(value: object, name: str, expected: str) -> float:
+    """Return a real number as a float; raise ValueError if it is none, or too large for one."""
+    try:
+        if isinstance(value, Real) and not isinstance(value, bool):
+            return float(value)
+    except OverflowError:
+        pass
+    msg = f"`{name}` is {value!r}, expected {expected}"
+    raise ValueError(msg)
 
 
 def describe(value: object) -> str:
     """Return what to call a value that has the wrong type or length."""
-    if isinstance(value, tuple | list):
+    if isinstance(value, (tuple, list)):
         return f"a {type(value).__name__} of {len(value)}"
     return f"a {type(value).__name__}"

@@ -1,22 +1,23 @@
 """The command line: run a trained LSTM over an array file."""
 
 import argparse
+import math
 import sys
 import time
 import zipfile
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from lstm_xp import __version__
-from lstm_xp._lstm import LSTM
+from lstm_xp import __version__, engines
 from lstm_xp._namespace import dtype_name, from_numpy, library_name, standard_namespace, to_numpy
-from lstm_xp._sequence import select_engine
-from lstm_xp._typing import Array, Namespace
+from lstm_xp._sequence import make_request
+from lstm_xp._typing import Namespace
 from lstm_xp.convert import load
 from lstm_xp.convert._files import written_whole
 
@@ -85,23 +86,18 @@ def _run(options: argparse.Namespace) -> int:
     output_path = None if options.output is None else _output_path(options.output)
     xp = _library(options.xp)
     expected = None if options.expect is None else _read_array(options.expect, "EXPECTED")
+    if options.tolerance is not None and not 0 <= options.tolerance < math.inf:
+        msg = f"--tolerance is {options.tolerance}, expected a number of at least 0"
+        raise ValueError(msg)
     net = load(options.weights, prefix=options.prefix, xp=xp, dtype=options.dtype)
-    if options.batch_first:
-        settings = {name: getattr(net, name) for name in ("dropout", "options", "reverse", "masked_output")}
-        net = LSTM.from_weights(net.weights, batch_first=True, **settings)
-    x = _input(options, xp)
+    settings = replace(net._settings, batch_first=True) if options.batch_first else net._settings
+    x = from_numpy(_read_array(options.input, "INPUT"), xp, dtype=options.dtype)
 
     shown = [("LSTM", f"{net}, {dtype_name(net.dtype)}")]
-    choice = select_engine(
-        x,
-        net.weights,
-        masked_output=net.masked_output,
-        reverse=net.reverse,
-        batch_first=net.batch_first,
-        options=net.options,
-    )
     start = time.perf_counter()
-    output, (h_n, c_n) = net(x)
+    request, layout = make_request(net._network, settings, x, None, None, None)
+    choice = engines.choose(request, net.engine)
+    output, (h_n, c_n) = layout.restore(engines.run(request, choice.name), xp)
     results = {name: to_numpy(a, name) for name, a in (("output", output), ("h_n", h_n), ("c_n", c_n))}
     seconds = time.perf_counter() - start
 
@@ -116,9 +112,9 @@ def _run(options: argparse.Namespace) -> int:
     if output_path is not None:
         with written_whole(output_path) as file:
             if output_path.suffix == ".npy":
-                np.save(file, results["output"])
+                np.save(file, results["output"], allow_pickle=False)
             else:
-                np.savez(file, **results)  # type: ignore[arg-type]
+                np.savez(file, allow_pickle=False, **results)
         shown.append(("written", f"{output_path}"))
     if comparison is not None:
         shown.append(("expected", comparison.text))
@@ -144,19 +140,10 @@ def _output_path(given: str) -> Path:
 def _library(name: str) -> Namespace:
     try:
         module = import_module(name)
-    except ImportError as error:
-        msg = f"--xp {name}: {error}"
+    except (ImportError, TypeError, ValueError) as error:
+        msg = f"--xp {name!r}: {error}"
         raise ValueError(msg) from error
     return standard_namespace(module)
-
-
-def _input(options: argparse.Namespace, xp: Namespace) -> Array:
-    """Return the input in its library."""
-    array = _read_array(options.input, "INPUT")
-    if array.dtype.kind != "f":
-        msg = f"INPUT {options.input} has dtype {array.dtype}, expected a real floating dtype"
-        raise TypeError(msg)
-    return from_numpy(array, "INPUT", xp, dtype=options.dtype)
 
 
 def _read_array(given: str, what: str) -> np.ndarray:
@@ -176,6 +163,9 @@ def _read_array(given: str, what: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         msg = f"{what} {given} is not a {path.suffix} file"
         raise ValueError(msg)  # noqa: TRY004
+    if array.dtype.kind != "f":
+        msg = f"{what} {given} has dtype {array.dtype}, expected a real floating dtype"
+        raise TypeError(msg)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

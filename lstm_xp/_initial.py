@@ -38,10 +38,13 @@ def initial_layers(sizes: Sizes, init: str, seed: int | None, *, bias: bool) -> 
     Raises
     ------
     ValueError
-        There is no such rule.
+        There is no such rule, or no such seed.
     """
-    if init not in _RULES:
+    if not isinstance(init, str) or init not in _RULES:
         msg = f"`init` is {init!r}, expected one of {', '.join(_RULES)}"
+        raise ValueError(msg)
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0):
+        msg = f"`seed` is {seed!r}, expected an integer of at least 0, or None"
         raise ValueError(msg)
     draw, rng = _RULES[init], np.random.default_rng(seed)
     fields = ["weight_ih", "weight_hh"] + ["bias_ih", "bias_hh"] * bias + ["weight_hr"] * bool(sizes.proj_size)

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lstm_xp._checks import real_number
 from lstm_xp._initial import initial_layers
 from lstm_xp._namespace import device_of, from_numpy, move, standard_namespace
 from lstm_xp._options import CellOptions, Options
@@ -129,7 +130,7 @@ class LSTM:
             raise ValueError(msg)
         drawn = initial_layers(sizes, init, seed, bias=_boolean(bias, "bias"))
         library, dtype = np if xp is None else standard_namespace(xp), "float32" if dtype is None else dtype
-        layers = _map_named(drawn, lambda array, name: from_numpy(array, name, library, dtype=dtype, device=device))
+        layers = _map_named(drawn, lambda array, _: from_numpy(array, library, dtype=dtype, device=device))
         settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
         self._set(read_network(layers), settings, dropout, engine)
 
@@ -402,16 +403,21 @@ class LSTM:
 
     def _set(self, network: Network, settings: Settings, dropout: float, engine: str) -> None:
         """Take checked weights into ownership; check the rest."""
+        if hasattr(self, "_network"):
+            msg = "an LSTM is immutable, it cannot be initialised again"
+            raise AttributeError(msg)
         check_settings(settings, network)
-        if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout <= 1:
-            msg = f"`dropout` is {dropout!r}, expected a number from 0 to 1"
+        expected = "a number from 0 to 1"
+        rate = real_number(dropout, "dropout", expected)
+        if not 0 <= rate <= 1:
+            msg = f"`dropout` is {dropout!r}, expected {expected}"
             raise ValueError(msg)
         check_engine(engine)
         owned = network._replace(layers=_map_named(network.layers, lambda array, _: _own(array)))
         for name, value in (
             ("_network", owned),
             ("_settings", settings),
-            ("_dropout", float(dropout)),
+            ("_dropout", rate),
             ("_engine", engine),
         ):
             object.__setattr__(self, name, value)
@@ -448,7 +454,7 @@ def _map_named(layers: Layers, function: Callable[[Array, str], Array]) -> Layer
 
 def _integer(value: int, name: str, least: int) -> int:
     """Return an integer that is at least so large."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         msg = f"`{name}` is {value!r}, expected an integer"
         raise TypeError(msg)
     if value < least:

@@ -1,11 +1,18 @@
 """Which library an array belongs to, and the way from one library to another."""
 
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import numpy as np
 from array_api_compat import array_namespace as compat_namespace
 from array_api_compat import device as compat_device
-from array_api_compat import is_dask_array
+from array_api_compat import is_dask_array, is_torch_array
 
 from lstm_xp._typing import Array, Device, DType, Namespace
+
+# A tuple, not a union of types: torch.compile cannot trace that.
+NUMPY_ARRAYS = (np.ndarray, np.generic)
 
 
 def array_namespace(array: Array, name: str) -> Namespace:
@@ -32,8 +39,8 @@ def array_namespace(array: Array, name: str) -> Namespace:
     TypeError
         It is not an array of a library that follows the standard.
     """
-    if isinstance(array, np.ndarray | np.generic):
-        if isinstance(array, np.matrix | np.ma.MaskedArray):
+    if isinstance(array, NUMPY_ARRAYS):
+        if isinstance(array, (np.matrix, np.ma.MaskedArray)):
             msg = f"`{name}` is a {type(array).__name__}, which does not follow the array API standard"
             raise TypeError(msg)
         if not array.dtype.isnative:
@@ -73,13 +80,18 @@ def standard_namespace(xp: Namespace) -> Namespace:
     try:
         return compat_namespace(xp.asarray(0.0))
     except (AttributeError, TypeError):
-        msg = f"`xp` is {library_name(xp)!r}, expected an array library"
+        msg = f"`xp` is {library_name(xp)!r}, expected an array library, as numpy, torch or jax.numpy"
         raise TypeError(msg) from None
 
 
-def check_library(array: Array, name: str, xp: Namespace) -> None:
+def accepted_libraries(x: Array, xp: Namespace) -> tuple[Namespace, ...]:
+    """Return the libraries whose arrays may go with `x`, of the library `xp`: that, and for Dask its blocks' own."""
+    return (xp, array_namespace(x._meta, "x")) if is_dask_array(x) else (xp,)
+
+
+def check_library(array: Array, name: str, libraries: tuple[Namespace, ...]) -> None:
     """
-    Refuse an array that is neither of the library `xp` nor, where that is Dask, of a library its blocks can be of.
+    Refuse an array of another library.
 
     Parameters
     ----------
@@ -87,17 +99,18 @@ def check_library(array: Array, name: str, xp: Namespace) -> None:
         The array.
     name : str
         What the caller knows it by.
-    xp : array namespace
-        The library that computes.
+    libraries : tuple of array namespaces
+        Those it may be of.
 
     Raises
     ------
     TypeError
-        It is of another library.
+        It is of another one.
     """
     own = array_namespace(array, name)
-    if own is not xp and not _is_block_of(array, xp):
-        msg = f"`{name}` is an array of {library_name(own)}, expected {library_name(xp)} as the other arguments"
+    if own not in libraries:
+        expected = " or ".join(map(library_name, libraries))
+        msg = f"`{name}` is an array of {library_name(own)}, expected {expected} as the other arguments"
         raise TypeError(msg)
 
 
@@ -113,10 +126,6 @@ def device_keyword(device: Device) -> dict[str, Device]:
     return {} if device is None else {"device": device}
 
 
-def _is_block_of(array: Array, xp: Namespace) -> bool:
-    return library_name(xp) == "dask.array" and not is_dask_array(array)
-
-
 def library_name(xp: Namespace) -> str:
     """Return the name under which a library is known: array_api_compat's wrappers by what they wrap."""
     return str(getattr(xp, "__name__", xp)).removeprefix("array_api_compat.")
@@ -124,7 +133,7 @@ def library_name(xp: Namespace) -> str:
 
 def join(array: Array, xp: Namespace) -> Array:
     """Return an array as one of the library `xp`: itself, unless that is Dask and this is a block."""
-    return xp.asarray(array) if _is_block_of(array, xp) else array
+    return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array
 
 
 def unstack(array: Array, xp: Namespace) -> tuple[Array, ...]:
@@ -152,17 +161,24 @@ def on_same_device(a: Array, b: Array) -> bool:
 
 def visible_values(array: Array) -> np.ndarray | None:
     """Return the values of an array where looking at them costs nothing and breaks nothing: NumPy's."""
-    return np.asarray(array) if isinstance(array, np.ndarray | np.generic) else None
+    return np.asarray(array) if isinstance(array, NUMPY_ARRAYS) else None
 
 
 def dtype_name(dtype: DType) -> str:
     """Return the name of a dtype, of any library, in the standard's spelling."""
-    if isinstance(dtype, str):
-        return dtype
     try:
         return np.dtype(dtype).name
-    except TypeError:
+    except TypeError:  # another library's, or a name that NumPy does not have
         return str(dtype).rpartition(".")[2]
+
+
+def numpy_kind(name: str) -> str | None:
+    """Return the kind of NumPy's own dtype of a name, or None if it has none: bfloat16 is none of its own."""
+    try:
+        dtype = np.dtype(name)
+    except TypeError:
+        return None
+    return dtype.kind if dtype.isbuiltin == 1 else None
 
 
 def real_floating_dtype(xp: Namespace, dtype: DType) -> DType:
@@ -184,17 +200,22 @@ def real_floating_dtype(xp: Namespace, dtype: DType) -> DType:
     Raises
     ------
     TypeError
-        The library has no real floating dtype of that name.
+        The library has no real floating dtype of that name, or would make another one of it, as JAX does of float64
+        unless told otherwise.
     """
     name = dtype_name(dtype)
-    own = getattr(xp, name, None)
+    own = getattr(xp, name, None) if numpy_kind(name) in ("f", None) else None
     try:
-        if own is not None and xp.isdtype(own, "real floating"):
-            return own
+        known = own is not None and bool(xp.isdtype(own, "real floating"))
     except TypeError:  # the name is something else's
-        pass
-    msg = f"`dtype` is {name!r}, expected a real floating dtype of {library_name(xp)}"
-    raise TypeError(msg)
+        known = False
+    if not known:
+        msg = f"`dtype` is {name!r}, expected a real floating dtype of {library_name(xp)}"
+        raise TypeError(msg)
+    if numpy_kind(name) == "f" and (kept := dtype_name(xp.asarray(np.empty(0, name)).dtype)) != name:
+        msg = f"`dtype` is {name!r}, of which {library_name(xp)} would make {kept} as it is configured"
+        raise TypeError(msg)
+    return own
 
 
 def to_numpy(array: Array, name: str) -> np.ndarray:
@@ -219,18 +240,23 @@ def to_numpy(array: Array, name: str) -> np.ndarray:
         Its values cannot be expressed by NumPy (bfloat16, say), or are not there yet (a tracer).
     """
     try:
-        if isinstance(array, np.ndarray) or not hasattr(array, "__dlpack__"):
-            return np.array(array, order="C")
-        try:
-            return np.from_dlpack(array, device="cpu", copy=True)
-        except BufferError:  # it has the method, but not for this array; ndonnx, for none
-            return np.array(array, order="C")
+        if hasattr(array, "unwrap_numpy"):  # ndonnx, whose arrays np.asarray takes for objects
+            result = np.array(array.unwrap_numpy(), order="C")
+        elif hasattr(array, "__dlpack__") and not isinstance(array, NUMPY_ARRAYS):
+            result = np.from_dlpack(array, device="cpu", copy=True)
+        else:
+            result = np.array(array, order="C")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         msg = f"`{name}` ({type(array).__name__}, {dtype_name(array.dtype)}) cannot become a NumPy array: {error}"
         raise TypeError(msg) from error
+    if result.dtype.kind == "O":
+        msg = f"`{name}` ({type(array).__name__}) cannot become a NumPy array"
+        raise TypeError(msg)
+    # JAX's copies are read-only, which torch would share and warn of.
+    return result if result.flags.writeable else result.copy()
 
 
-def from_numpy(array: np.ndarray, name: str, xp: Namespace, *, dtype: DType = None, device: Device = None) -> Array:
+def from_numpy(array: np.ndarray, xp: Namespace, *, dtype: DType = None, device: Device = None) -> Array:
     """
     Return a library's array with the values of a NumPy array.
 
@@ -238,8 +264,6 @@ def from_numpy(array: np.ndarray, name: str, xp: Namespace, *, dtype: DType = No
     ----------
     array : numpy.ndarray
         The values. It may be kept: pass one that nothing else holds.
-    name : str
-        What the caller knows it by.
     xp : array namespace
         The library.
     dtype : str or dtype, optional
@@ -255,19 +279,14 @@ def from_numpy(array: np.ndarray, name: str, xp: Namespace, *, dtype: DType = No
     Raises
     ------
     TypeError
-        The library would change the dtype, as JAX does with float64 unless told otherwise.
+        The library does not have the dtype, or would make another one of it.
     """
     wanted = dtype_name(array.dtype if dtype is None else dtype)
     own = real_floating_dtype(xp, wanted)
     # Round here, where it is the same for every library; of what NumPy does not have, bfloat16, all but the last step.
-    array = array.astype(wanted if hasattr(np, wanted) else "float32", copy=False)
+    array = array.astype(wanted if numpy_kind(wanted) else "float32", copy=False)
     result = xp.asarray(array, **device_keyword(device))
-    if not hasattr(np, wanted):
-        result = xp.astype(result, own)
-    if dtype_name(result.dtype) != wanted:
-        msg = f"`{name}` would become {dtype_name(result.dtype)} in {library_name(xp)}, expected {wanted}"
-        raise TypeError(msg)
-    return result
+    return result if numpy_kind(wanted) else xp.astype(result, own)
 
 
 def move(
@@ -308,10 +327,24 @@ def move(
         array = array.detach()
     own = array_namespace(array, name)
     xp = own if xp is None else standard_namespace(xp)
-    if xp is not own:
-        if dtype is not None and dtype_name(dtype) != dtype_name(array.dtype):
-            array = own.astype(array, real_floating_dtype(own, dtype))
-        return from_numpy(to_numpy(array, name), name, xp, dtype=dtype, device=device)
-    if dtype is not None:
-        array = own.astype(array, real_floating_dtype(own, dtype))
-    return own.asarray(array, copy=True, **device_keyword(device))
+    wanted = dtype_name(array.dtype if dtype is None else dtype)
+    own_dtype = real_floating_dtype(xp, wanted)
+    if xp is own:
+        return xp.asarray(xp.astype(array, own_dtype), copy=True, **device_keyword(device))
+    if not numpy_kind(dtype_name(array.dtype)):
+        array = own.astype(array, own.float32)  # which bfloat16 and float16 fit into, exactly
+    return from_numpy(to_numpy(array, name), xp, dtype=wanted, device=device)
+
+
+def without_autocast(array: Array) -> AbstractContextManager[Any]:
+    """
+    Return a context in which torch computes in the dtype that it is given.
+
+    Under `torch.autocast` the products would come out in another one, and the rest not.
+    """
+    if is_torch_array(array):
+        torch = sys.modules["torch"]
+        kind = array.device.type
+        if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+            return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
+    return nullcontext()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from lstm_xp._activations import ACTIVATIONS
+from lstm_xp._checks import real_number
 from lstm_xp._typing import Array, Namespace
 
 ActivationSpec: TypeAlias = str | tuple[str, float] | tuple[str, float, float]
@@ -66,7 +67,7 @@ class CellOptions:
         if not isinstance(self.coupled, bool):
             msg = f"`coupled` is {self.coupled!r}, expected True or False"
             raise TypeError(msg)
-        if self.peephole_output not in ("new", "old"):
+        if not isinstance(self.peephole_output, str) or self.peephole_output not in ("new", "old"):
             msg = f"`peephole_output` is {self.peephole_output!r}, expected 'new' or 'old'"
             raise ValueError(msg)
 
@@ -78,7 +79,7 @@ def options_by_direction(options: Options, num_directions: int) -> tuple[CellOpt
     """Return one `CellOptions` for each direction."""
     if isinstance(options, CellOptions):
         return (options,) * num_directions
-    if not (isinstance(options, tuple | list) and all(isinstance(o, CellOptions) for o in options)):
+    if not (isinstance(options, (tuple, list)) and all(isinstance(o, CellOptions) for o in options)):
         msg = f"`options` is {options!r}, expected CellOptions or a pair of them"
         raise TypeError(msg)
     if len(options) != 2 or num_directions != 2:
@@ -108,7 +109,7 @@ def _name_and_parameters(spec: ActivationSpec) -> tuple[str, tuple[float, ...]]:
 
 def _canonical(spec: ActivationSpec, where: str) -> ActivationSpec:
     """Spell an activation in the one way that makes equal options compare equal."""
-    if not isinstance(spec, str) and not (isinstance(spec, tuple | list) and spec and isinstance(spec[0], str)):
+    if not isinstance(spec, str) and not (isinstance(spec, (tuple, list)) and spec and isinstance(spec[0], str)):
         msg = f"`{where}` is {spec!r}, expected a name or a tuple (name, alpha, beta)"
         raise TypeError(msg)
     given, parameters = _name_and_parameters(spec)
@@ -120,11 +121,11 @@ def _canonical(spec: ActivationSpec, where: str) -> ActivationSpec:
     if len(parameters) > len(defaults):
         msg = f"`{where}` gives {name} {len(parameters)} parameter(s), expected at most {len(defaults)}"
         raise ValueError(msg)
-    for parameter in parameters:
-        if not isinstance(parameter, int | float) or not math.isfinite(parameter):
-            msg = f"`{where}` has the parameter {parameter!r}, expected a finite number"
-            raise ValueError(msg)
-    values = (*map(float, parameters), *defaults[len(parameters) :])
+    given_values = [real_number(parameter, where, "finite numbers as parameters") for parameter in parameters]
+    if not all(map(math.isfinite, given_values)):
+        msg = f"`{where}` is {spec!r}, expected finite numbers as parameters"
+        raise ValueError(msg)
+    values = (*given_values, *defaults[len(parameters) :])
     return name if values == defaults else (name, *values)  # type: ignore[return-value]
 
 
@@ -132,7 +133,9 @@ def _bound(value: float | None, name: str) -> float | None:
     """Return a clipping bound as a float; an infinite one is none."""
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        msg = f"`{name}` is {value!r}, expected a positive number or None"
+    expected = "a positive number or None"
+    bound = real_number(value, name, expected)
+    if not bound > 0:
+        msg = f"`{name}` is {value!r}, expected {expected}"
         raise ValueError(msg)
-    return None if math.isinf(value) else float(value)
+    return None if math.isinf(bound) else bound

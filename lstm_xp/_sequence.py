@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from lstm_xp import engines
 from lstm_xp._checks import Shape, check_like, check_shape, is_known, read_state
-from lstm_xp._namespace import join, visible_values
+from lstm_xp._namespace import accepted_libraries, join, visible_values
 from lstm_xp._options import CellOptions, Options, options_by_direction
 from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import Network, Weights, check_input, check_options, read_network
@@ -21,6 +21,10 @@ class Settings:
     masked_output: MaskedOutput = "zero"
     reverse: bool = False
     options: Options = CellOptions()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.options, list):  # lest it be changed later
+            object.__setattr__(self, "options", tuple(self.options))
 
 
 class _Layout(NamedTuple):
@@ -199,7 +203,7 @@ def check_settings(settings: Settings, network: Network) -> tuple[CellOptions, .
         if not isinstance(getattr(settings, name), bool):
             msg = f"`{name}` is {getattr(settings, name)!r}, expected True or False"
             raise TypeError(msg)
-    if settings.masked_output not in ("zero", "hold"):
+    if not isinstance(settings.masked_output, str) or settings.masked_output not in ("zero", "hold"):
         msg = f"`masked_output` is {settings.masked_output!r}, expected 'zero' or 'hold'"
         raise ValueError(msg)
     if settings.reverse and network.sizes.num_directions == 2:
@@ -222,7 +226,7 @@ def forward(
 ) -> tuple[Array, tuple[Array, Array]]:
     """Do what `lstm` does, with weights that were already checked."""
     request, layout = make_request(network, settings, x, state, lengths, mask)
-    return layout.restore(engines.run(request, engine), request.xp)
+    return layout.restore(engines.run(request, engines.choose(request, engine).name), request.xp)
 
 
 def make_request(
@@ -252,13 +256,14 @@ def make_request(
     if lengths is not None and mask is not None:
         msg = "`lengths` and `mask` were both given, expected one of them"
         raise ValueError(msg)
+    libraries = accepted_libraries(x, xp)
     request = Request(
         xp=xp,
         x=x,
         weights=network.layers,
-        state=None if state is None else _read_state(state, network, layout, x, xp),
-        lengths=None if lengths is None else _read_lengths(lengths, layout, x, xp),
-        mask=None if mask is None else _read_mask(mask, layout, x, xp),
+        state=None if state is None else _read_state(state, network, layout, x, xp, libraries),
+        lengths=None if lengths is None else _read_lengths(lengths, layout, x, xp, libraries),
+        mask=None if mask is None else _read_mask(mask, layout, x, xp, libraries),
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
@@ -266,7 +271,9 @@ def make_request(
     return request, layout
 
 
-def _read_state(state: Any, network: Network, layout: _Layout, x: Array, xp: Namespace) -> tuple[Array, Array]:
+def _read_state(
+    state: Any, network: Network, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]
+) -> tuple[Array, Array]:
     """Check ``(h_0, c_0)``; return them with a batch axis."""
     rows = network.sizes.num_layers * network.sizes.num_directions
     batch, symbol = (x.shape[1:2], "batch, ") if layout.batched else ((), "")
@@ -274,13 +281,13 @@ def _read_state(state: Any, network: Network, layout: _Layout, x: Array, xp: Nam
         Shape((rows, *batch, size), f"(num_layers*num_directions, {symbol}{name})", slice(1, 1 + len(batch)))
         for size, name in network.sizes.state_sizes
     ]
-    h_0, c_0 = read_state(state, shapes, x, xp)
+    h_0, c_0 = read_state(state, shapes, x, xp, libraries)
     return (h_0, c_0) if layout.batched else (xp.expand_dims(h_0, axis=1), xp.expand_dims(c_0, axis=1))
 
 
-def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace) -> Array:
+def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:
     """Check the lengths; return them with a batch axis."""
-    check_like(lengths, "lengths", x, "x", xp, kind="integral")
+    check_like(lengths, "lengths", x, "x", libraries, kind="integral")
     check_shape(lengths, "lengths", Shape((x.shape[1],), "(batch,)") if layout.batched else Shape((), "()"))
     values = visible_values(lengths)
     if values is not None and values.size and not (values.min() >= 0 and values.max() <= x.shape[0]):
@@ -290,8 +297,8 @@ def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace) -> A
     return lengths if layout.batched else xp.expand_dims(lengths, axis=0)
 
 
-def _read_mask(mask: Array, layout: _Layout, x: Array, xp: Namespace) -> Array:
+def _read_mask(mask: Array, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:
     """Check the mask; return it as (time, batch)."""
-    check_like(mask, "mask", x, "x", xp, kind="bool")
+    check_like(mask, "mask", x, "x", libraries, kind="bool")
     check_shape(mask, "mask", layout.shape_of_mask(x.shape[0], x.shape[1]))
     return layout.to_time_major(join(mask, xp), xp)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe, is_known
-from lstm_xp._namespace import array_namespace
+from lstm_xp._namespace import accepted_libraries, array_namespace, library_name
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
 
@@ -160,9 +160,10 @@ def read_network(weights: Weights, naming: Naming = state_dict_name, xp: Namespa
     """
     layers = _as_layers(weights)
     first, first_name = layers[0][0], naming("weight_ih", 0, 0)
-    asked = array_namespace(first.weight_ih, first_name) if xp is None else None
-    if asked is not None:
-        check_dtype(first.weight_ih, first_name, asked, "real floating")
+    own_xp = array_namespace(first.weight_ih, first_name) if xp is None else xp
+    libraries = (own_xp,) if xp is None else None
+    check_like(first.weight_ih, first_name, first.weight_ih, first_name, libraries)
+    check_dtype(first.weight_ih, first_name, own_xp, "real floating")
     present = [field for field, array in first._asdict().items() if array is not None]
     num_directions = len(layers[0])
 
@@ -181,7 +182,7 @@ def read_network(weights: Weights, naming: Naming = state_dict_name, xp: Namespa
                     msg = f"`{name}` is {state}, but `{naming(field, 0, 0)}` is {other}"
                     raise ValueError(msg)
                 if array is not None:
-                    check_like(array, name, first.weight_ih, first_name, asked)
+                    check_like(array, name, first.weight_ih, first_name, libraries)
 
     sizes = _read_sizes(layers, naming)
     for k, layer in enumerate(layers):
@@ -189,7 +190,7 @@ def read_network(weights: Weights, naming: Naming = state_dict_name, xp: Namespa
         for d, cell in enumerate(layer):
             for field in present:
                 check_shape(getattr(cell, field), naming(field, k, d), shapes[field])
-    return Network(layers, sizes, asked or xp)
+    return Network(layers, sizes, own_xp)
 
 
 def check_input(x: Array, network: Network, xp: Namespace | None = None) -> Namespace:
@@ -215,13 +216,20 @@ def check_input(x: Array, network: Network, xp: Namespace | None = None) -> Name
     TypeError, ValueError
         It does not.
     """
-    asked = array_namespace(x, "x") if xp is None else None
-    check_like(network.first_array, "weights", x, "x", asked)
+    if xp is None:
+        own_xp = array_namespace(x, "x")
+        if network.xp not in accepted_libraries(x, own_xp):
+            msg = f"`x` is an array of {library_name(own_xp)}, expected {library_name(network.xp)} as the weights"
+            raise TypeError(msg)
+        check_like(x, "x", network.first_array, "weights", (own_xp,))
+    else:
+        own_xp = xp
+        check_like(x, "x", network.first_array, "weights", None)
     size = network.sizes.input_size
     if x.ndim == 0 or (is_known(x.shape[-1]) and x.shape[-1] != size):
         msg = f"`x` has shape {tuple(x.shape)}, expected (..., input_size) = (..., {size})"
         raise ValueError(msg)
-    return asked or xp
+    return own_xp
 
 
 def check_options(options: CellOptions, network: Network) -> None:
@@ -253,14 +261,23 @@ def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
         A name inside the prefix is unknown, or one is missing.
     """
     prefix = dotted(prefix)
+    if not hasattr(mapping, "items"):
+        msg = f"`mapping` is {describe(mapping)}, expected a mapping of names to arrays"
+        raise TypeError(msg)
     found: dict[tuple[int, int], dict[str, Array]] = {}
     for full_name, array in mapping.items():
+        if not isinstance(full_name, str):
+            msg = f"`mapping` has the name {full_name!r}, expected a str"
+            raise TypeError(msg)
         if not full_name.startswith(prefix):
             continue
         match = _NAME.fullmatch(full_name[len(prefix) :])
         if match is None:
             msg = f"`{full_name}` is not a name of an LSTM's weight" + _hint(mapping, prefix)
             raise ValueError(msg)
+        if array is None:
+            msg = f"`{full_name}` is None, expected an array"
+            raise TypeError(msg)
         field, layer, direction = match["field"], int(match["layer"]), int(match["reverse"] is not None)
         found.setdefault((layer, direction), {})[field] = array
     if not found:
@@ -270,7 +287,7 @@ def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
     num_layers = 1 + max(layer for layer, _ in found)
     num_directions = 1 + max(direction for _, direction in found)
     present = [field for field in CellWeights._fields if any(field in fields for fields in found.values())]
-    for k in range(min(num_layers, len(found) + 1)):  # a name may claim layer 10**9: stop at the first that is missing
+    for k in range(num_layers):
         for d in range(num_directions):
             for field in dict.fromkeys(["weight_ih", "weight_hh", *present]):
                 if field not in found.get((k, d), {}):
@@ -287,6 +304,9 @@ def find_prefixes(names: Sequence[str]) -> tuple[str, ...]:
 
 def dotted(prefix: str) -> str:
     """Return a prefix with the dot at its end that separates it from the names."""
+    if not isinstance(prefix, str):
+        msg = f"`prefix` is {prefix!r}, expected a str"
+        raise TypeError(msg)
     return prefix if not prefix or prefix.endswith(".") else prefix + "."
 
 
@@ -303,13 +323,13 @@ def _hint(mapping: Mapping[str, Array], prefix: str) -> str:
 def _as_layers(weights: Weights) -> Layers:
     """Return weights as a tuple of layers, each a tuple of directions."""
     given = (weights,) if isinstance(weights, CellWeights) else weights
-    if not isinstance(given, tuple | list) or not given:
+    if not isinstance(given, (tuple, list)) or not given:
         msg = f"`weights` is {describe(weights)}, expected CellWeights or a sequence of layers"
         raise TypeError(msg)
     layers = []
     for k, layer in enumerate(given):
         cells = (layer,) if isinstance(layer, CellWeights) else layer
-        if not isinstance(cells, tuple | list) or not all(isinstance(cell, CellWeights) for cell in cells):
+        if not isinstance(cells, (tuple, list)) or not all(isinstance(cell, CellWeights) for cell in cells):
             msg = f"layer {k} of `weights` is {describe(layer)}, expected CellWeights or a tuple of one or two"
             raise TypeError(msg)
         if len(cells) not in (1, 2):

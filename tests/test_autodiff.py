@@ -8,6 +8,9 @@ import pytest
 from cases import Case, flat, map_arrays, torch_module
 
 import lstm_xp as lx
+from lstm_xp._activations import ACTIVATIONS
+from lstm_xp._namespace import standard_namespace
+from lstm_xp._options import activation_function
 
 pytestmark = pytest.mark.needs("torch")
 
@@ -232,6 +235,63 @@ def test_inputs_a_thousand_times_too_large_give_finite_gradients(library: str) -
     gradients = library_gradients(library, case, tree | {"x": 1000 * tree["x"]}, "mask", np.ones((7, 3), bool), {})
     for gradient in gradients.values():
         assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("library", [pytest.param("jax", marks=pytest.mark.needs("jax")), "torch"])
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_the_gradient_of_each_activation(library: str, name: str) -> None:
+    """Finite far out and at 0, and that of a difference quotient where the function is smooth."""
+    z = np.array([-1e3, -90.0, -2.1, -0.3, 0.0, 0.2, 0.8, 1.7, 90.0, 1e3])
+    if library == "jax":
+        jax, jnp = jax_float64()
+        function = activation_function(name, jnp)
+        gradient = np.asarray(jax.grad(lambda z: function(z).sum())(jnp.asarray(z)))
+    else:
+        import torch
+
+        function = activation_function(name, standard_namespace(torch))
+        gradient = torch.func.grad(lambda z: function(z).sum())(torch.tensor(z)).numpy()
+    assert np.isfinite(gradient).all()
+    numpys = activation_function(name, np)
+    with np.errstate(over="ignore", under="ignore"):
+        quotient = (numpys(z + 1e-6) - numpys(z - 1e-6)) / 2e-6
+    smooth = z != 0 if name in ("relu", "leaky_relu") else np.full(z.shape, True)
+    np.testing.assert_allclose(gradient[smooth], quotient[smooth], rtol=1e-6, atol=1e-6)
+
+
+def test_autocast_is_ignored() -> None:
+    import torch
+
+    case = Case(num_layers=2, bias=(), dtype="float32")
+    net, x, state = case.lstm(torch.tensor), torch.tensor(case.x()), map_arrays(torch.tensor, case.state())
+    ((cell,),) = map_arrays(torch.tensor, Case(dtype="float32", bias=()).weights())
+    plain = flat(net(x, state)), lx.lstm_cell(x[0], cell)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        under = flat(net(x, state)), lx.lstm_cell(x[0], cell)
+        assert torch.is_autocast_enabled("cpu")
+    for actual, expected in zip((*under[0], *under[1]), (*plain[0], *plain[1]), strict=True):
+        assert actual.dtype == torch.float32
+        assert torch.equal(actual, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_torch_compile_traces_without_a_break() -> None:
+    """The tracer alone, without the code that it would generate."""
+    import torch
+
+    case = Case(time=3, num_layers=2, bidirectional=True, peephole=True)
+    ((weights,),) = map_arrays(torch.tensor, Case().weights())
+    net, x, state = case.lstm(torch.tensor), torch.tensor(case.x()), map_arrays(torch.tensor, case.state())
+    cell = torch.compile(lambda x, h, c: lx.lstm_cell(x, weights, (h, c)), backend="eager", fullgraph=True)
+    h, c = (array[0] for array in map_arrays(torch.tensor, Case().state()))
+    whole = torch.compile(lambda x, h, c: flat(net(x, (h, c))), backend="eager", fullgraph=True)
+    pairs = zip(
+        (*cell(x[0], h, c), *whole(x, *state)),
+        (*lx.lstm_cell(x[0], weights, (h, c)), *flat(net(x, state))),
+        strict=True,
+    )
+    for actual, expected in pairs:
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-14)
 
 
 def library_gradients(

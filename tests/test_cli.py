@@ -51,6 +51,8 @@ def test_the_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     )
     assert re.fullmatch(pattern, out), out
     np.testing.assert_array_equal(np.load("out.npy"), np.load("expected.npy"))
+    seconds, rate = (float(number.replace(",", "")) for number in re.findall(r"([\d.,e-]+) s", out)[:2])
+    assert abs(seconds * rate / (7 * 3) - 1) < 0.02
 
 
 @pytest.mark.needs("torch")
@@ -124,10 +126,18 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no member": (["net.npz", "two.npz:c"], "it holds no array 'c', but a, b"),
     "prefix": (["net.npz", "x.npy", "--prefix", "enc"], "no LSTM under the prefix 'enc.'"),
     "rank": (["net.npz", "flat.npy"], "`x` has shape (105,), expected (..., input_size) = (..., 5)"),
-    "dtype": (["net.npz", "double.npy"], "`weights` has dtype float32, expected float64 as `x`"),
+    "dtype": (["net.npz", "double.npy"], "`x` has dtype float64, expected float32 as `weights`"),
     "integers": (["net.npz", "integers.npy"], "INPUT integers.npy has dtype int64, expected a real floating dtype"),
+    "complex expected": (["net.npz", "x.npy", "--expect", "complex.npy"], "EXPECTED complex.npy has dtype complex64"),
+    "tolerance": (["net.npz", "x.npy", "--tolerance", "nan"], "--tolerance is nan, expected a number of at least 0"),
+    "negative tolerance": (
+        ["net.npz", "x.npy", "--tolerance=-1"],
+        "--tolerance is -1.0, expected a number of at least 0",
+    ),
+    "a dot": (["net.npz", "x.npy", "--xp", "."], "--xp '.': "),
+    "jax itself": (["net.npz", "x.npy", "--xp", "jax"], "expected an array library, as numpy, torch or jax.numpy"),
     "unknown dtype": (["net.npz", "x.npy", "--dtype", "int8"], "`dtype` is 'int8', expected a real floating dtype"),
-    "library": (["net.npz", "x.npy", "--xp", "nothing_like_it"], "--xp nothing_like_it: No module named"),
+    "library": (["net.npz", "x.npy", "--xp", "nothing_like_it"], "--xp 'nothing_like_it': No module named"),
     "no array library": (["net.npz", "x.npy", "--xp", "json"], "`xp` is 'json', expected an array library"),
     "shape of expected": (
         ["net.npz", "x.npy", "--expect", "x.npy"],
@@ -138,7 +148,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
+@pytest.mark.parametrize(
+    "mistake", [pytest.param(m, marks=pytest.mark.needs("jax") if m == "jax itself" else ()) for m in MISTAKES]
+)
 def test_a_mistake_is_one_clear_line_and_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], mistake: str
 ) -> None:
@@ -149,6 +161,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     np.savez("two.npz", a=CASE.x(), b=CASE.x())
     np.save("flat.npy", CASE.x().ravel())
     np.save("double.npy", CASE.x().astype("float64"))
+    np.save("complex.npy", CASE.x() + 1j)
     np.save("integers.npy", CASE.x().astype(int))
     before = set(folder.iterdir())
     arguments, message = MISTAKES[mistake]
@@ -163,7 +176,7 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
 def test_an_output_that_cannot_be_written_leaves_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", fail)

@@ -31,8 +31,8 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "x matrix": (lambda: NET(X[:, 0].view(np.matrix)), TypeError, "`x` is a matrix"),
     "x masked": (lambda: NET(np.ma.masked_array(X)), TypeError, "`x` is a MaskedArray"),
     "x swapped bytes": (lambda: NET(X.astype(">f8")), TypeError, "`x` has dtype '>f8', expected native byte order"),
-    "x float32": (lambda: NET(X.astype("f4")), TypeError, "`weights` has dtype float64, expected float32 as `x`"),
-    "x integers": (lambda: NET(X.astype(int)), TypeError, "expected int64 as `x`"),
+    "x float32": (lambda: NET(X.astype("f4")), TypeError, "`x` has dtype float32, expected float64 as `weights`"),
+    "x integers": (lambda: NET(X.astype(int)), TypeError, "`x` has dtype int64, expected float64 as `weights`"),
     "T = 0": (lambda: NET(X[:0]), ValueError, "`x` has no time steps, expected at least one"),
     "T = 0 unbatched": (lambda: NET(X[:0, 0]), ValueError, "`x` has no time steps"),
     # states
@@ -194,7 +194,75 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "`h_0` has dtype float32, expected float64",
     ),
     "cell xp": (lambda: lx.lstm_cell(X[0], CELL, xp=pytest), TypeError, "`xp` is 'pytest', expected an array library"),
+    "cell options pair": (
+        lambda: lx.lstm_cell(X[0], CELL, options=(lx.CellOptions(),) * 2),
+        TypeError,
+        "`options` is (CellOptions(",
+    ),
+    "cell options None": (
+        lambda: lx.lstm_cell(X[0], CELL, options=None),
+        TypeError,
+        "`options` is None, expected CellOptions",
+    ),
+    "cell list with xp": (lambda: lx.lstm_cell([1.0] * 5, CELL, xp=np), TypeError, "`x` is a list, expected an array"),
+    "cell list of weights with xp": (
+        lambda: lx.lstm_cell(X[0], CELL._replace(weight_ih=[1]), xp=np),
+        TypeError,
+        "`weight_ih` is a list, expected an array",
+    ),
+    "cell list of states with xp": (
+        lambda: lx.lstm_cell(X[0], CELL, ([1.0], [1.0]), xp=np),
+        TypeError,
+        "`h_0` is a list, expected an array",
+    ),
+    "cell integers with xp": (
+        lambda: lx.lstm_cell(X[0].astype(int), map_arrays(lambda a: a.astype(int), CELL), xp=np),
+        TypeError,
+        "`weight_ih` has dtype int64, expected a dtype of kind 'real floating'",
+    ),
     # options and settings
+    "clip too large": (lambda: lx.CellOptions(clip_cell=10**400), ValueError, "`clip_cell` is 1000"),
+    "parameter True": (
+        lambda: lx.CellOptions(activations=(("elu", True), "tanh", "tanh")),
+        ValueError,
+        "`activations[0]` is True, expected finite numbers as parameters",
+    ),
+    "masked_output array": (lambda: CASE.lstm(masked_output=np.ones(2)), ValueError, "`masked_output` is array"),
+    "engine list": (lambda: NET(X, engine=["standard"]), ValueError, "`engine` is ['standard'], expected 'auto'"),
+    "init list": (lambda: lx.LSTM(5, 4, init=[]), ValueError, "`init` is [], expected one of uniform, glorot"),
+    "seed text": (
+        lambda: lx.LSTM(5, 4, seed="a"),
+        ValueError,
+        "`seed` is 'a', expected an integer of at least 0, or None",
+    ),
+    "seed < 0": (lambda: lx.LSTM(5, 4, seed=-1), ValueError, "`seed` is -1, expected an integer"),
+    "dtype object": (
+        lambda: lx.LSTM(5, 4, dtype=object),
+        TypeError,
+        "`dtype` is 'object', expected a real floating dtype of numpy",
+    ),
+    "mapping list": (lambda: lx.LSTM.from_state_dict([1]), TypeError, "`mapping` is a list of 1, expected a mapping"),
+    "mapping name": (lambda: lx.LSTM.from_state_dict({1: X}), TypeError, "`mapping` has the name 1, expected a str"),
+    "mapping None": (
+        lambda: lx.LSTM.from_state_dict(NET.state_dict() | {"bias_ih_l0": None}),
+        TypeError,
+        "`bias_ih_l0` is None, expected an array",
+    ),
+    "prefix None": (
+        lambda: lx.LSTM.from_state_dict(NET.state_dict(), prefix=None),
+        TypeError,
+        "`prefix` is None, expected a str",
+    ),
+    "concatenated None": (lambda: lx.convert.from_concatenated(None), TypeError, "`mapping` is a NoneType"),
+    "concatenated integers": (
+        lambda: lx.convert.from_concatenated(
+            {f"{k}{g}": np.ones((2, 3 if k == "W" else 1), int) for k in "Wb" for g in "fiCo"}
+        ),
+        TypeError,
+        "`Wi` has dtype int64",
+    ),
+    "to_concatenated": (lambda: lx.convert.to_concatenated({}), TypeError, "`net` is a dict, expected an LSTM"),
+    "save": (lambda: lx.save("net.npz", {}), TypeError, "`net` is a dict, expected an LSTM"),
     "activation": (
         lambda: lx.CellOptions(activations=("sigmod", "tanh", "tanh")),
         ValueError,
@@ -219,7 +287,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "parameter": (
         lambda: lx.CellOptions(activations=(("elu", np.nan), "tanh", "tanh")),
         ValueError,
-        "`activations[0]` has the parameter nan",
+        "`activations[0]` is ('elu', nan), expected finite numbers as parameters",
     ),
     "clip 0": (lambda: lx.CellOptions(clip_cell=0), ValueError, "`clip_cell` is 0, expected a positive number or None"),
     "clip nan": (lambda: lx.CellOptions(clip_gates=np.nan), ValueError, "`clip_gates` is nan"),
@@ -361,9 +429,11 @@ def test_mixed_libraries() -> None:
     import torch
 
     theirs = CASE.lstm(torch.tensor)
+    ours = lx.lstm_cell
     for call, message in (
-        (lambda: NET(torch.tensor(X)), "`weights` is an array of numpy, expected torch as the other arguments"),
-        (lambda: theirs(X), "`weights` is an array of torch, expected numpy"),
+        (lambda: ours(X[0], CELL, map_arrays(torch.tensor, (np.ones((3, 4)),) * 2)), "`h_0` is an array of torch"),
+        (lambda: NET(torch.tensor(X)), "`x` is an array of torch, expected numpy as the weights"),
+        (lambda: theirs(X), "`x` is an array of numpy, expected torch as the weights"),
         (lambda: NET(X, state(torch.tensor(STATE[0]))), "`h_0` is an array of torch, expected numpy"),
         (lambda: theirs(torch.tensor(X), lengths=LENGTHS), "`lengths` is an array of numpy, expected torch"),
         (lambda: theirs(torch.tensor(X), mask=MASK), "`mask` is an array of numpy, expected torch"),
@@ -386,7 +456,7 @@ def test_mixed_devices() -> None:
     )
     net = CASE.lstm(first)
     for call, message in (
-        (lambda: net(second(X)), "`weights` is on another device than `x`"),
+        (lambda: net(second(X)), "`x` is on another device than `weights`"),
         (lambda: net(first(X), map_arrays(second, STATE)), "`h_0` is on another device than `x`"),
         (lambda: net(first(X), lengths=second(LENGTHS)), "`lengths` is on another device than `x`"),
         (lambda: net(first(X), mask=second(MASK)), "`mask` is on another device than `x`"),

@@ -171,16 +171,66 @@ def test_broken_npz_files(tmp_path: Path) -> None:
     path.write_bytes(flipped)
     with pytest.raises(ValueError, match="broken.npz is not a readable .npz file: Bad CRC-32"):
         lx.load(path)
-    for stored in (
+
+
+SETTINGS = {"batch_first": True, "dropout": 0.0, "reverse": False, "masked_output": "zero", "options": [{}]}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
         {"": {"reverse": 1, "options": [{}]}},
-        {"": {"speed": 1, "options": [{}]}},
-        {"": {"options": [{"x": 1}]}},
-        [],
+        {"": {"options": []}},
+        {"": SETTINGS | {"options": [{"norm_eps": 1}]}},
+        {"": SETTINGS | {"norm": True}},
+        {"": SETTINGS | {"options": 1}},
         {"": {}},
+        {"": 5},
+        [],
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_be_are_refused(tmp_path: Path, stored: Any) -> None:
+    path = tmp_path / "later.npz"
+    npz_with_another_comment(path, json.dumps({"lstm_xp": json.dumps(stored)}).encode())
+    with pytest.raises(
+        ValueError,
+        match="later.npz is not a readable .npz file: its settings cannot be read, they may be of a later version",
     ):
-        npz_with_another_comment(path, json.dumps({"lstm_xp": json.dumps(stored)}).encode())
-        with pytest.raises((ValueError, TypeError)):
-            lx.load(path)
+        lx.load(path)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 30, "all but three", "all but none"])
+def test_a_cut_off_end_is_noticed(tmp_path: Path, cut: Any) -> None:
+    """However little is left of the settings: they must not be taken for the default ones."""
+    path = tmp_path / "cut.npz"
+    lx.save(path, Case().lstm(reverse=True))
+    with zipfile.ZipFile(path) as archive:
+        comment = len(archive.comment)
+    cut = {"all but three": comment - 3, "all but none": comment}.get(cut, cut)
+    path.write_bytes(path.read_bytes()[:-cut])
+    with pytest.raises(ValueError, match="cut.npz is not a readable .npz file"):
+        lx.load(path)
+
+
+@pytest.mark.needs("torch", "jax")  # with jax comes ml_dtypes, which safetensors needs to read bfloat16 without torch
+def test_bfloat16_from_a_checkpoint(tmp_path: Path) -> None:
+    import torch
+    from jax import numpy as jnp
+    from safetensors.torch import save_file
+
+    module = torch.nn.LSTM(5, 4, dtype=torch.bfloat16)
+    save_file(module.state_dict(), tmp_path / "half.safetensors")
+    for xp in (torch, jnp):
+        net = lx.load(tmp_path / "half.safetensors", xp=xp)
+        assert net.dtype == xp.bfloat16
+        np.testing.assert_array_equal(
+            net.to(np, dtype="float32").weights[0][0].weight_ih, module.weight_ih_l0.detach().float().numpy()
+        )
+        assert net.to(jnp if xp is torch else torch).dtype == (jnp if xp is torch else torch).bfloat16
+    assert lx.load(tmp_path / "half.safetensors", dtype="float32").dtype == np.float32
+    with pytest.raises(TypeError, match="`dtype` is 'bfloat16', expected a real floating dtype of numpy"):
+        lx.load(tmp_path / "half.safetensors")
 
 
 @pytest.mark.parametrize("comment", [b"an archive", b"\xff\xfe", b"[1]", b'{"other": "x"}'], ids=repr)
@@ -224,6 +274,9 @@ def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(FileNotFoundError) as caught, written_whole(tmp_path / "no" / "net.npz"):
+        pass
+    assert caught.value.filename == str(tmp_path / "no" / "net.npz")
     with written_whole(path) as file:
         file.write(b"new")
     assert path.read_text() == "new"

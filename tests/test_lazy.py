@@ -1,5 +1,9 @@
 """JAX under jit, Dask and ndonnx: nothing that depends on values, nothing computed behind the user's back."""
 
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,11 +44,49 @@ class TestJax:
     def test_float64_is_never_downcast_silently(self) -> None:
         import jax
 
-        with pytest.raises(TypeError, match="`weight_ih_l0` would become float32 in jax.numpy, expected float64"):
+        with pytest.raises(TypeError, match="`dtype` is 'float64', of which jax.numpy would make float32"):
             Case().lstm().to(jax.numpy)
-        with pytest.raises(TypeError, match="would become float32"):
+        with pytest.raises(TypeError, match="jax.numpy would make float32"):
             lx.LSTM(5, 4, xp=jax.numpy, dtype="float64")
         assert lx.LSTM(5, 4, xp=jax.numpy).dtype == "float32"
+
+    @pytest.mark.usefixtures("without_x64")
+    def test_float64_is_refused_within_jax_too(self) -> None:
+        import jax
+
+        net = lx.LSTM(5, 4, xp=jax.numpy, seed=0)
+        with pytest.raises(TypeError, match="jax.numpy would make float32"):
+            net.to(dtype="float64")
+        assert net.to(np, dtype="float64").dtype == np.float64
+
+    def test_a_batch_on_several_devices(self) -> None:
+        """Four of them, in a process of its own; lengths lie as the batch does. The output stays where it is."""
+        program = """
+            import jax, numpy as np, lstm_xp as lx
+            from jax import numpy as jnp
+            from jax.sharding import NamedSharding, PartitionSpec as P
+            assert jax.device_count() == 4
+            mesh = jax.make_mesh((4,), ("batch",))
+            put = lambda a, *axes: jax.device_put(a, NamedSharding(mesh, P(*axes)))
+            net = lx.LSTM(5, 4, bidirectional=True, seed=0)
+            x = np.random.default_rng(0).standard_normal((7, 8, 5)).astype("float32")
+            lengths = np.arange(8, dtype="int32")
+            replicated = jax.tree.map(put, net.to(jnp).weights)
+            for weights in (replicated, net.to(jnp).weights):
+                for engine in ("jax", "standard"):
+                    output, _ = lx.lstm(put(x, None, "batch"), weights, lengths=put(lengths, "batch"), engine=engine)
+                    assert np.abs(np.asarray(output) - net(x, lengths=lengths)[0]).max() < 1e-6
+                    assert len(output.devices()) == 4
+            print("right")
+        """
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+            env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == "right\n", done.stderr
 
     @pytest.mark.usefixtures("without_x64")
     def test_lengths_as_jax_has_them_without_x64(self) -> None:
@@ -102,6 +144,35 @@ class TestDask:
         assert_equal(dask.compute(*result), expected, 1e-14)
         assert_equal(dask.compute(*mixed), expected, 1e-14)
 
+    @pytest.mark.needs("jax")
+    def test_weights_of_neither_dask_nor_its_blocks_are_refused(self) -> None:
+        import dask.array as da
+        from jax import numpy as jnp
+
+        case = self.CASE.replace(dtype="float32")
+        x = da.from_array(case.x(), chunks=(-1, 1, -1))
+        with pytest.raises(TypeError, match="`x` is an array of dask.array, expected jax.numpy as the weights"):
+            case.lstm(jnp.asarray)(x)
+        with pytest.raises(TypeError, match="`h_0` is an array of jax.numpy, expected dask.array or numpy"):
+            case.lstm()(x, map_arrays(jnp.asarray, case.state()))
+        ((cell,),) = Case().weights()
+        for mixed in (
+            cell._replace(bias_ih=da.from_array(cell.bias_ih)),
+            cell._replace(weight_ih=da.from_array(cell.weight_ih)),
+        ):
+            with pytest.raises(TypeError, match="is an array of"):
+                lx.LSTM.from_weights(mixed)
+
+    def test_the_cell_takes_numpy_weights_and_states_too(self) -> None:
+        import dask.array as da
+
+        ((cell,),) = Case().weights()
+        x, (h, c) = Case().x()[0], (a[0] for a in Case().state())
+        actual = lx.lstm_cell(da.from_array(x, chunks=(1, -1)), cell, (h, c))
+        for a, e in zip(actual, lx.lstm_cell(x, cell, (h, c)), strict=True):
+            assert isinstance(a, da.Array)
+            np.testing.assert_allclose(a.compute(), e, rtol=0, atol=1e-14)
+
     def test_an_unknown_batch_size_is_refused(self) -> None:
         import dask
         import dask.array as da
@@ -147,6 +218,21 @@ class TestNdonnx:
             given = np.arange(batch) % 3
             actual = session.run(["output", "h_n", "c_n"], {"x": each.x(), "lengths": given})
             assert_equal(actual, flat(case.lstm()(each.x(), one, lengths=given)), TOLERANCE["float32"])
+
+
+@pytest.mark.needs("ndonnx")
+def test_weights_come_back_from_ndonnx(tmp_path: Any) -> None:
+    import ndonnx as ndx
+
+    net = lx.LSTM(5, 4, seed=0)
+    there = net.to(ndx)
+    lx.save(tmp_path / "net.npz", there)
+    for back in (there.to(np), lx.load(tmp_path / "net.npz")):
+        for name, array in net.state_dict().items():
+            np.testing.assert_array_equal(back.state_dict()[name], array)
+    lazy = ndx.argument(shape=(16, 5), dtype=ndx.float32)
+    with pytest.raises(TypeError, match="`weight_ih_l0` .* cannot become a NumPy array"):
+        lx.LSTM.from_weights(there.weights[0][0]._replace(weight_ih=lazy)).to(np)
 
 
 @pytest.mark.needs("ndonnx")

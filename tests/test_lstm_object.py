@@ -83,6 +83,23 @@ class TestInitialWeights:
         assert not np.array_equal(draw(3), draw(4))
         assert not np.array_equal(draw(None), draw(None))
 
+    def test_a_seed_means_these_numbers(self) -> None:
+        """In every later version too, or the changelog says so."""
+        expected = {
+            "uniform": (
+                [0.007772236300349955, 0.37133937669288064, -0.1387359409858424, 0.09818406720721307],
+                [-0.3489377219231845, 0.31052683031724515],
+            ),
+            "glorot": (
+                [0.049615653710768814, -0.7635420592090328, 0.8315762628144072, 0.37777755812443137],
+                [-0.6150730100633353, 0.7681137883929399],
+            ),
+        }
+        for init, (weight_hh, weight_hr) in expected.items():
+            ((cell,),) = lx.LSTM(3, 4, proj_size=2, init=init, seed=7, dtype="float64").weights
+            np.testing.assert_allclose(cell.weight_hh[:2].ravel(), weight_hh, rtol=1e-12)
+            np.testing.assert_allclose(cell.weight_hr[:, 0], weight_hr, rtol=1e-12)
+
     def test_no_two_arrays_are_alike(self) -> None:
         arrays = [
             a.ravel()[:3].tobytes()
@@ -96,6 +113,21 @@ class TestInitialWeights:
 
 
 class TestOwnership:
+    @pytest.mark.needs("torch", "jax")
+    def test_between_any_two_libraries(self) -> None:
+        import torch
+        from jax import numpy as jnp
+
+        net = lx.LSTM(5, 4, seed=0)
+        for path in ((jnp, torch, np), (torch, jnp, np)):
+            moved = net
+            for xp in path:
+                moved = moved.to(xp)
+            np.testing.assert_array_equal(moved.weights[0][0].weight_hh, net.weights[0][0].weight_hh)
+        assert net.to(torch, dtype=torch.bfloat16).dtype == torch.bfloat16
+        assert net.to(jnp, dtype="bfloat16").to(torch).dtype == torch.bfloat16
+        net.to(jnp).to(torch).weights[0][0].weight_hh.zero_()  # memory of its own, which can be written to
+
     def test_numpy_weights_are_copied_and_read_only(self) -> None:
         ((given,),) = Case().weights()
         net = lx.LSTM.from_weights(given)
@@ -163,6 +195,20 @@ class TestImmutability:
                 setattr(net, name, 1)
         with pytest.raises(AttributeError, match="immutable"):
             del net._network
+
+    def test_it_cannot_be_initialised_again(self) -> None:
+        net = lx.LSTM(5, 4)
+        with pytest.raises(AttributeError, match="cannot be initialised again"):
+            net.__init__(3, 2)
+        assert net.hidden_size == 4
+
+    def test_a_list_of_options_is_copied(self) -> None:
+        case = Case(bidirectional=True)
+        options = [lx.CellOptions(), lx.CellOptions()]
+        net = case.lstm(options=options)
+        before = flat(net(case.x()))
+        options[0] = lx.CellOptions(coupled=True)
+        assert_equal(flat(net(case.x())), before, 0.0)
 
     def test_hash_and_equality_are_by_identity(self) -> None:
         one, two = (lx.LSTM(5, 4, seed=0) for _ in range(2))

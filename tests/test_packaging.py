@@ -109,6 +109,11 @@ h, c = lx.lstm_cell(x[0], net.weights[0][0], options=lx.CellOptions(activations=
 lx.save("net.npz", lx.load("net.npz", prefix="lstm"))
 names: list[str] = list(net.state_dict())
 engine: str = lx.select_engine(x, net.weights).name
+
+# Under --strict an ignored error that is not there is one itself.
+net.hidden_size = 3  # type: ignore[misc]
+lx.lstm(x, weights, lenghts=x)  # type: ignore[call-arg]
+lx.CellOptions(peephole_output="both")  # type: ignore[arg-type]
 """
 
 
@@ -118,7 +123,3 @@ def test_a_users_mypy_is_content(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--cache-dir", str(tmp_path), str(program)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    program.write_text(USER + "\nnet.hidden_size = 3\nlx.lstm(x, weights, lenghts=x)\n")
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "read-only" in done.stdout
-    assert 'Unexpected keyword argument "lenghts"' in done.stdout

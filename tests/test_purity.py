@@ -19,7 +19,7 @@ CORE = (
     "engines/_stack.py",
     "engines/standard.py",
 )
-STANDARD_LIBRARY = {"collections.abc", "dataclasses", "math", "re", "typing"}
+STANDARD_LIBRARY = {"__future__", "collections.abc", "dataclasses", "math", "numbers", "re", "typing"}
 LIBRARIES = {"numpy", "np", "torch", "jax", "jnp", "lax", "cupy", "dask", "ndonnx", "mlx", "tensorflow", "numba"}
 # Of array objects, the standard's attributes that every library has under that name and meaning; not .T, .mT, .device,
 # .size or .to_device (see array_api_compat's list of divergences).

@@ -12,8 +12,9 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
+from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
-from lstm_xp._namespace import move, to_numpy
+from lstm_xp._namespace import dtype_name, move, to_numpy
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted, find_prefixes
@@ -76,8 +77,11 @@ def load(
         arrays, metadata = form.read(path)
         settings = _decode_settings(metadata)
     prefix = _only_prefix(arrays, path) if prefix is None else dotted(prefix)
-    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
-    net = LSTM.from_state_dict(native, prefix=prefix, **settings.get(prefix, {}))
+    inside = {name: array for name, array in arrays.items() if name.startswith(prefix)}
+    if any(dtype_name(array.dtype) == "bfloat16" for array in inside.values()):
+        dtype = "bfloat16" if dtype is None else dtype  # NumPy does not have it: through float32, which is exact
+    native = {name: array.astype(_native_dtype(array), copy=False) for name, array in inside.items()}
+    net = LSTM.from_state_dict(native if inside else arrays, prefix=prefix, **settings.get(prefix, {}))
     return (
         net
         if xp is None and dtype is None and device is None
@@ -111,6 +115,9 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     """
     path, prefix = Path(path), dotted(prefix)
     form = _form_of(path)
+    if not isinstance(net, LSTM):
+        msg = f"`net` is {describe(net)}, expected an LSTM"
+        raise TypeError(msg)
     arrays = {
         prefix + name: to_numpy(move(array, name, None, detach=True), name) for name, array in net.state_dict().items()
     }
@@ -136,9 +143,13 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
     """
     path = Path(path)
     # Not tempfile's: it would give the owner alone a right to the file.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("x+b") as file:
+        file = temporary.open("x+b")
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None  # the caller's name, not the temporary one
+    try:
+        with file:
             yield file
         temporary.replace(path)
     except BaseException:
@@ -166,17 +177,25 @@ def _encode_settings(net: LSTM) -> dict[str, Any]:
 
 def _decode_settings(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """Return the keyword arguments that were stored, by prefix."""
-    stored = json.loads(metadata.get(_METADATA_KEY, "{}"))
-    for settings in stored.values():
-        if settings.keys() != _SETTINGS:
-            msg = f"its settings are {', '.join(settings)}, expected {', '.join(sorted(_SETTINGS))}"
-            raise ValueError(msg)
-    return {prefix: settings | {"options": _decode_options(settings["options"])} for prefix, settings in stored.items()}
+    try:
+        stored: dict[str, dict[str, Any]] = json.loads(metadata.get(_METADATA_KEY, "{}"))
+        return {prefix: settings | _decode_options(**settings) for prefix, settings in stored.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        msg = f"its settings cannot be read, they may be of a later version of lstm_xp: {error}"
+        raise ValueError(msg) from error
 
 
-def _decode_options(stored: list[dict[str, Any]]) -> Options:
-    first, *second = [CellOptions(**each) for each in stored]
-    return (first, second[0]) if second else first
+def _decode_options(*, options: list[dict[str, Any]], **others: Any) -> dict[str, Options]:
+    """Return the options of stored settings, of which there must be all and no others."""
+    if others.keys() != _SETTINGS - {"options"}:
+        msg = f"they are {', '.join(others)}, expected {', '.join(sorted(_SETTINGS))}"
+        raise ValueError(msg)
+    first, *second = (CellOptions(**each) for each in options)
+    return {"options": (first, *second) if second else first}  # type: ignore[dict-item]
+
+
+def _native_dtype(array: np.ndarray) -> np.dtype[Any]:
+    return np.dtype("float32") if dtype_name(array.dtype) == "bfloat16" else array.dtype.newbyteorder("=")
 
 
 @contextmanager
@@ -208,7 +227,7 @@ def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
 
 
 def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    np.savez(file, **arrays)
+    np.savez(file, allow_pickle=False, **arrays)
     with zipfile.ZipFile(file, "a") as archive:
         archive.comment = json.dumps(metadata).encode()
 

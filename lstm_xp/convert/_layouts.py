@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lstm_xp._checks import Shape, check_like, check_shape
+from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import array_namespace
 from lstm_xp._options import CellOptions
@@ -90,7 +90,8 @@ def to_concatenated(net: LSTM) -> dict[str, Array]:
     Parameters
     ----------
     net : LSTM
-        One layer in one direction. Two biases become their sum, which is the same function.
+        One layer in one direction. Two biases become their sum, which is the same function. How sequences are read
+        (batch_first, masked_output) is no part of the arrays.
 
     Returns
     -------
@@ -103,6 +104,9 @@ def to_concatenated(net: LSTM) -> dict[str, Array]:
         The LSTM has what this layout cannot express: several layers, two directions, a projection, peepholes,
         `reverse` or options.
     """
+    if not isinstance(net, LSTM):
+        msg = f"`net` is {describe(net)}, expected an LSTM"
+        raise TypeError(msg)
     cell = net.weights[0][0]
     for what, there in (
         (f"{net.num_layers} layers", net.num_layers > 1),
@@ -120,6 +124,9 @@ def to_concatenated(net: LSTM) -> dict[str, Array]:
 
 def _decode(mapping: Mapping[str, Array], layout: Layout) -> CellWeights:
     """Return arrays of a layout as torch has them."""
+    if not isinstance(mapping, Mapping):
+        msg = f"`mapping` is {describe(mapping)}, expected a mapping of names to arrays"
+        raise TypeError(msg)
     expected = [*layout.matrices.values(), *layout.biases.values()]
     for name in mapping:
         if name not in expected:
@@ -133,6 +140,7 @@ def _decode(mapping: Mapping[str, Array], layout: Layout) -> CellWeights:
     first_name = layout.matrices["i"]
     first = mapping[first_name]
     xp = array_namespace(first, first_name)
+    check_dtype(first, first_name, xp, "real floating")
     if first.ndim != 2 or not 0 < first.shape[0] < first.shape[1]:
         msg = (
             f"`{first_name}` has shape {tuple(first.shape)}, expected (hidden_size, hidden_size + input_size), "
@@ -146,7 +154,7 @@ def _decode(mapping: Mapping[str, Array], layout: Layout) -> CellWeights:
         (layout.biases, bias_shape),
     ):
         for name in names.values():
-            check_like(mapping[name], name, first, first_name, xp)
+            check_like(mapping[name], name, first, first_name, (xp,))
             check_shape(mapping[name], name, shape)
 
     matrix = xp.concat([mapping[layout.matrices[gate]] for gate in GATES], axis=0)

@@ -7,26 +7,29 @@ is imported when it is first taken. Without its row and its file everything else
 
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import NamedTuple
 
-from lstm_xp._namespace import library_name
+from lstm_xp._namespace import library_name, without_autocast
+from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result
 
 __all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "choose", "explain", "run"]
 
 
 class _Engine(NamedTuple):
-    """One row: what has to be installed, the array library it is for (None: any), whether "auto" takes it there."""
+    """One row: what has to be installed, and the array library that it is for (None: any), where "auto" takes it."""
 
     requires: tuple[str, ...] = ()
     library: str | None = None
-    auto: bool = False
 
 
 _ENGINES = {
     "standard": _Engine(),
-    "jax": _Engine(requires=("jax",), library="jax.numpy", auto=True),
+    "jax": _Engine(requires=("jax",), library="jax.numpy"),
 }
+
+_MODULES: dict[str, ModuleType] = {"standard": standard}
 
 
 class Choice(NamedTuple):
@@ -68,7 +71,7 @@ def available_engines() -> tuple[str, ...]:
 
 def check_engine(engine: str) -> None:
     """Raise ValueError if there is no engine of that name."""
-    if engine != "auto" and engine not in _ENGINES:
+    if not isinstance(engine, str) or (engine != "auto" and engine not in _ENGINES):
         msg = f"`engine` is {engine!r}, expected 'auto' or one of {', '.join(_ENGINES)}"
         raise ValueError(msg)
 
@@ -108,7 +111,7 @@ def choose(request: Request, engine: str) -> Choice:
     library = library_name(request.xp)
     rejected = {}
     for name, row in _ENGINES.items():
-        if row.auto and row.library == library:
+        if row.library == library:
             why_not = _why_not(name, request)
             if why_not is None:
                 return Choice(name, f"the engine for {library}", {})
@@ -124,11 +127,19 @@ def explain(request: Request, engine: str) -> Choice:
     return choice._replace(rejected=rejected)
 
 
-def run(request: Request, engine: str) -> Result:
-    """Run a request on the engine that `choose` takes."""
-    name = choose(request, engine).name
-    result: Result = import_module(f"lstm_xp.engines.{name}").run(request)
+def run(request: Request, name: str) -> Result:
+    """Run a request on the engine of that name, as `choose` gave it."""
+    with without_autocast(request.x):
+        result: Result = _module(name).run(request)
     return result
+
+
+def _module(name: str) -> ModuleType:
+    """Return an engine's module, imported when it is first asked for."""
+    # torch.compile traces a look-up in a dict, not an import.
+    if name not in _MODULES:
+        _MODULES[name] = import_module(f"lstm_xp.engines.{name}")
+    return _MODULES[name]
 
 
 def _why_not(name: str, request: Request) -> str | None:
@@ -140,5 +151,5 @@ def _why_not(name: str, request: Request) -> str | None:
     missing = [module for module in row.requires if find_spec(module) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
-    reason: str | None = import_module(f"lstm_xp.engines.{name}").supports(request)
+    reason: str | None = _module(name).supports(request)
     return reason

@@ -1,5 +1,7 @@
 """From one layer in one direction to a whole network: what most engines share."""
 
+from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
+
 from collections.abc import Callable
 from typing import TypeAlias
 

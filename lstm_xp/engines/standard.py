@@ -1,5 +1,7 @@
 """The reference: a Python loop over time, in the array API standard, on any library."""
 
+from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
+
 from lstm_xp._cell import State
 from lstm_xp._namespace import unstack
 from lstm_xp._typing import Array
