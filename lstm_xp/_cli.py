@@ -114,7 +114,7 @@ def _run(options: argparse.Namespace) -> int:
             if output_path.suffix == ".npy":
                 np.save(file, results["output"], allow_pickle=False)
             else:
-                np.savez(file, allow_pickle=False, **results)
+                np.savez(file, **results)  # type: ignore[arg-type]
         shown.append(("written", f"{output_path}"))
     if comparison is not None:
         shown.append(("expected", comparison.text))

@@ -227,7 +227,7 @@ def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
 
 
 def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    np.savez(file, allow_pickle=False, **arrays)
+    np.savez(file, **arrays)
     with zipfile.ZipFile(file, "a") as archive:
         archive.comment = json.dumps(metadata).encode()
 
