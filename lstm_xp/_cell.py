@@ -39,7 +39,7 @@ from lstm_xp._checks import Shape, describe, read_state
 from lstm_xp._namespace import accepted_libraries, standard_namespace, without_autocast
 from lstm_xp._options import CellOptions, activation_function, clip_function
 from lstm_xp._typing import Array, ArrayT, Namespace
-from lstm_xp._weights import CellWeights, check_input, check_options, read_network
+from lstm_xp._weights import CellWeights, check_input, check_options, read_network, total_bias
 
 State: TypeAlias = tuple[Array, Array]
 Step: TypeAlias = Callable[[Array, State], State]
@@ -65,8 +65,8 @@ def project_input(x: Array, weights: CellWeights, xp: Namespace) -> Array:
     """
     # tensordot, not a reshape to two dimensions: it keeps a sharded or unknown batch size as it is.
     z = xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,)))
-    biases = [bias for bias in (weights.bias_ih, weights.bias_hh) if bias is not None]
-    return z + sum(biases[1:], start=biases[0]) if biases else z
+    bias = total_bias(weights)
+    return z if bias is None else z + bias
 
 
 def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step:

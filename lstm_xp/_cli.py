@@ -15,8 +15,9 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from lstm_xp import __version__, engines
-from lstm_xp._namespace import dtype_name, from_numpy, library_name, standard_namespace, to_numpy
+from lstm_xp._namespace import dtype_name, library_name, standard_namespace
 from lstm_xp._sequence import make_request
+from lstm_xp._transfer import from_numpy, to_numpy
 from lstm_xp._typing import Namespace
 from lstm_xp.convert import load
 from lstm_xp.convert._files import written_whole

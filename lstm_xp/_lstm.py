@@ -7,9 +7,10 @@ import numpy as np
 
 from lstm_xp._checks import real_number
 from lstm_xp._initial import initial_layers
-from lstm_xp._namespace import device_of, from_numpy, move, standard_namespace
+from lstm_xp._namespace import device_of, standard_namespace
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._sequence import Settings, check_settings, forward
+from lstm_xp._transfer import from_numpy, move
 from lstm_xp._typing import Array, ArrayT, Device, DType, Namespace
 from lstm_xp._weights import (
     CellWeights,

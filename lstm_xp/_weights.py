@@ -42,6 +42,13 @@ class CellWeights(NamedTuple):
     peephole: Array | None = None
 
 
+def total_bias(weights: CellWeights) -> Array | None:
+    """Return the one bias that stands for those there are."""
+    if weights.bias_ih is None or weights.bias_hh is None:
+        return weights.bias_hh if weights.bias_ih is None else weights.bias_ih
+    return weights.bias_ih + weights.bias_hh
+
+
 Layers: TypeAlias = tuple[tuple[CellWeights, ...], ...]
 Weights: TypeAlias = CellWeights | Sequence[CellWeights | Sequence[CellWeights]]
 Naming: TypeAlias = Callable[[str, int, int], str]

@@ -14,8 +14,9 @@ import numpy as np
 
 from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
-from lstm_xp._namespace import dtype_name, move, to_numpy
+from lstm_xp._namespace import dtype_name
 from lstm_xp._options import CellOptions, Options
+from lstm_xp._transfer import move, to_numpy
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted, find_prefixes
 

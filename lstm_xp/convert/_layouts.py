@@ -12,8 +12,8 @@ from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describ
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import array_namespace
 from lstm_xp._options import CellOptions
-from lstm_xp._typing import Array, Namespace
-from lstm_xp._weights import CellWeights
+from lstm_xp._typing import Array
+from lstm_xp._weights import CellWeights, total_bias
 
 GATES = "ifgo"
 
@@ -168,18 +168,12 @@ def _encode(cell: CellWeights, layout: Layout) -> dict[str, Array]:
     xp = array_namespace(cell.weight_ih, "weight_ih")
     n = cell.weight_hh.shape[1]
     matrix = xp.concat([cell.weight_hh, cell.weight_ih], axis=1)
-    bias = _total_bias(cell, xp)
+    bias = total_bias(cell)
+    if bias is None:
+        bias = xp.zeros_like(cell.weight_hh[:, 0])
     arrays = {}
     for k, gate in enumerate(GATES):
         block = slice(k * n, (k + 1) * n)
         arrays[layout.matrices[gate]] = matrix[block, :]
         arrays[layout.biases[gate]] = xp.expand_dims(bias[block], axis=1) if layout.column_bias else bias[block]
     return {name: arrays[name] for name in (*layout.matrices.values(), *layout.biases.values())}
-
-
-def _total_bias(cell: CellWeights, xp: Namespace) -> Array:
-    """Return the one bias that stands for those a cell has."""
-    biases = [bias for bias in (cell.bias_ih, cell.bias_hh) if bias is not None]
-    if not biases:
-        return xp.zeros_like(cell.weight_hh[:, 0])
-    return biases[0] if len(biases) == 1 else biases[0] + biases[1]
