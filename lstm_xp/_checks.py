@@ -39,7 +39,7 @@ def check_dtype(array: Array, name: str, xp: Namespace, kind: str) -> None:
     """Raise TypeError if an array's dtype is not of a kind, as `isdtype` names it."""
     try:
         of_kind = xp.isdtype(array.dtype, kind)
-    except TypeError:  # a dtype that is foreign to the library, as ml_dtypes' are to NumPy
+    except (TypeError, AttributeError):  # a dtype that is foreign to the library, as ml_dtypes' are to NumPy
         of_kind = False
     if not of_kind:
         msg = f"`{name}` has dtype {dtype_name(array.dtype)}, expected a dtype of kind {kind!r}"

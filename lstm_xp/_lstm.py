@@ -282,7 +282,7 @@ class LSTM:
         Raises
         ------
         TypeError
-            A tensor requires grad, or the library would change the dtype unasked.
+            A tensor requires grad, or the library does not have the dtype, as JAX float64 unless told otherwise.
         """
         layers = _map_named(
             self.weights, lambda array, name: move(array, name, xp, dtype=dtype, device=device, detach=detach)

@@ -1,7 +1,7 @@
 """
 Which library an array belongs to, and what has to be known of a library.
 
-Below the engines this is the only place that tells libraries apart.
+Below the engines, this and `_transfer` are the only places that tell libraries apart.
 """
 
 import sys
@@ -180,7 +180,8 @@ def without_autocast(array: Array) -> AbstractContextManager[Any]:
     """
     Return a context in which torch computes in the dtype that it is given.
 
-    Under `torch.autocast` the products would come out in another one, and the rest not.
+    Under `torch.autocast` the products would come out in another one, and the rest not. A backward pass runs in the
+    context of who calls it, as for torch's own modules.
     """
     if is_torch_array(array):
         torch = sys.modules["torch"]

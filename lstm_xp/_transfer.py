@@ -45,18 +45,26 @@ def real_floating_dtype(xp: Namespace, dtype: DType) -> DType:
         unless told otherwise.
     """
     name = dtype_name(dtype)
-    own = getattr(xp, name, None) if numpy_kind(name) in ("f", None) else None
-    try:
-        known = own is not None and bool(xp.isdtype(own, "real floating"))
-    except TypeError:  # the name is something else's
-        known = False
-    if not known:
+    own = _own_dtype(xp, name)
+    if own is None:
         msg = f"`dtype` is {name!r}, expected a real floating dtype of {library_name(xp)}"
         raise TypeError(msg)
-    if numpy_kind(name) == "f" and (kept := dtype_name(xp.asarray(np.empty(0, name)).dtype)) != name:
-        msg = f"`dtype` is {name!r}, of which {library_name(xp)} would make {kept} as it is configured"
+    if dtype_name(own) != name:
+        msg = f"`dtype` is {name!r}, of which {library_name(xp)} would make {dtype_name(own)} as it is configured"
         raise TypeError(msg)
     return own
+
+
+def _own_dtype(xp: Namespace, name: str) -> DType | None:
+    """Return what a library makes of a real floating dtype of a name, or None if it cannot."""
+    kind = numpy_kind(name)
+    try:
+        if kind == "f":  # not by its name: Dask has float16 but does not name it
+            return xp.asarray(np.empty(0, name)).dtype
+        own = getattr(xp, name, None) if kind is None else None
+        return own if own is not None and xp.isdtype(own, "real floating") else None
+    except (TypeError, AttributeError):  # the library does not have it, or the name is something else's
+        return None
 
 
 def to_numpy(array: Array, name: str) -> np.ndarray:
@@ -84,7 +92,7 @@ def to_numpy(array: Array, name: str) -> np.ndarray:
         if hasattr(array, "unwrap_numpy"):  # ndonnx, whose arrays np.asarray takes for objects
             result = np.array(array.unwrap_numpy(), order="C")
         elif hasattr(array, "__dlpack__") and not isinstance(array, NUMPY_ARRAYS):
-            result = np.from_dlpack(array, device="cpu", copy=True)
+            result = _from_dlpack(array)
         else:
             result = np.array(array, order="C")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
@@ -95,6 +103,13 @@ def to_numpy(array: Array, name: str) -> np.ndarray:
         raise TypeError(msg)
     # JAX's copies are read-only, which torch would share and warn of.
     return result if result.flags.writeable else result.copy()
+
+
+def _from_dlpack(array: Array) -> np.ndarray:
+    try:
+        return np.from_dlpack(array, device="cpu", copy=True)
+    except BufferError:  # as for JAX's arrays that lie on several devices
+        return np.array(array, order="C")
 
 
 def from_numpy(array: np.ndarray, xp: Namespace, *, dtype: DType = None, device: Device = None) -> Array:
@@ -159,7 +174,7 @@ def move(
     Raises
     ------
     TypeError
-        A tensor requires grad and `detach` is false, or the dtype would change unasked.
+        A tensor requires grad and `detach` is false, or the library does not have the dtype.
     """
     if getattr(array, "requires_grad", False):
         if not detach:
@@ -168,10 +183,12 @@ def move(
         array = array.detach()
     own = array_namespace(array, name)
     xp = own if xp is None else standard_namespace(xp)
-    wanted = dtype_name(array.dtype if dtype is None else dtype)
-    own_dtype = real_floating_dtype(xp, wanted)
+    held = dtype_name(array.dtype)
+    wanted = held if dtype is None else dtype_name(dtype)
     if xp is own:
-        return xp.asarray(xp.astype(array, own_dtype), copy=True, **device_keyword(device))
-    if not numpy_kind(dtype_name(array.dtype)):
-        array = own.astype(array, own.float32)  # which bfloat16 and float16 fit into, exactly
+        changed = array if wanted == held else xp.astype(array, real_floating_dtype(xp, wanted))
+        return xp.asarray(changed, copy=True, **device_keyword(device))
+    real_floating_dtype(xp, wanted)  # before anything is moved
+    if numpy_kind(held) is None:
+        array = own.astype(array, own.float32)  # which bfloat16 fits into, exactly
     return from_numpy(to_numpy(array, name), xp, dtype=wanted, device=device)

@@ -264,6 +264,8 @@ def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
 
     Raises
     ------
+    TypeError
+        It is no mapping of names to arrays, or the prefix is no str.
     ValueError
         A name inside the prefix is unknown, or one is missing.
     """

@@ -135,7 +135,12 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         "--tolerance is -1.0, expected a number of at least 0",
     ),
     "a dot": (["net.npz", "x.npy", "--xp", "."], "--xp '.': "),
-    "jax itself": (["net.npz", "x.npy", "--xp", "jax"], "expected an array library, as numpy, torch or jax.numpy"),
+    "torch's matmul": (["net.npz", "x.npy", "--xp", "torch", "--dtype", "matmul"], "`dtype` is 'matmul', expected"),
+    "two lines": (["net.npz", "x.npy", "--foo\nbar"], "unrecognized arguments: --foo bar"),
+    "jax itself": (
+        ["net.npz", "x.npy", "--xp", "jax"],
+        "--xp 'jax': `xp` is 'jax', expected an array library, as numpy, torch or jax.numpy",
+    ),
     "unknown dtype": (["net.npz", "x.npy", "--dtype", "int8"], "`dtype` is 'int8', expected a real floating dtype"),
     "library": (["net.npz", "x.npy", "--xp", "nothing_like_it"], "--xp 'nothing_like_it': No module named"),
     "no array library": (["net.npz", "x.npy", "--xp", "json"], "`xp` is 'json', expected an array library"),
@@ -149,7 +154,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
 
 
 @pytest.mark.parametrize(
-    "mistake", [pytest.param(m, marks=pytest.mark.needs("jax") if m == "jax itself" else ()) for m in MISTAKES]
+    "mistake",
+    [pytest.param(m, marks=[pytest.mark.needs(lib) for lib in ("jax", "torch") if lib in m]) for m in MISTAKES],
 )
 def test_a_mistake_is_one_clear_line_and_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], mistake: str

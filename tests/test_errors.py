@@ -236,6 +236,11 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "`seed` is 'a', expected an integer of at least 0, or None",
     ),
     "seed < 0": (lambda: lx.LSTM(5, 4, seed=-1), ValueError, "`seed` is -1, expected an integer"),
+    "dtype attribute": (
+        lambda: lx.LSTM(5, 4, dtype="linalg"),
+        TypeError,
+        "`dtype` is 'linalg', expected a real floating dtype",
+    ),
     "dtype object": (
         lambda: lx.LSTM(5, 4, dtype=object),
         TypeError,
@@ -261,8 +266,8 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         TypeError,
         "`Wi` has dtype int64",
     ),
-    "to_concatenated": (lambda: lx.convert.to_concatenated({}), TypeError, "`net` is a dict, expected an LSTM"),
-    "save": (lambda: lx.save("net.npz", {}), TypeError, "`net` is a dict, expected an LSTM"),
+    "to_concatenated": (lambda: lx.convert.to_concatenated({}), TypeError, "`net` is a dict, expected an lstm_xp.LSTM"),
+    "save": (lambda: lx.save("net.npz", {}), TypeError, "`net` is a dict, expected an lstm_xp.LSTM"),
     "activation": (
         lambda: lx.CellOptions(activations=("sigmod", "tanh", "tanh")),
         ValueError,

@@ -2,6 +2,8 @@
 
 import json
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -213,7 +215,7 @@ def test_a_cut_off_end_is_noticed(tmp_path: Path, cut: Any) -> None:
         lx.load(path)
 
 
-@pytest.mark.needs("torch", "jax")  # with jax comes ml_dtypes, which safetensors needs to read bfloat16 without torch
+@pytest.mark.needs("torch", "jax")
 def test_bfloat16_from_a_checkpoint(tmp_path: Path) -> None:
     import torch
     from jax import numpy as jnp
@@ -228,7 +230,17 @@ def test_bfloat16_from_a_checkpoint(tmp_path: Path) -> None:
             net.to(np, dtype="float32").weights[0][0].weight_ih, module.weight_ih_l0.detach().float().numpy()
         )
         assert net.to(jnp if xp is torch else torch).dtype == (jnp if xp is torch else torch).bfloat16
-    assert lx.load(tmp_path / "half.safetensors", dtype="float32").dtype == np.float32
+    alone = (
+        "import sys, lstm_xp as lx; "
+        f"net = lx.load({str(tmp_path / 'half.safetensors')!r}, dtype='float32'); "
+        "print(net.dtype, float(net.weights[0][0].weight_ih[0, 0]), 'ml_dtypes' in sys.modules)"
+    )
+    printed = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, check=True).stdout
+    assert printed == f"float32 {module.weight_ih_l0[0, 0].item()} False\n"
+    mixed = {name: a.float() if name.startswith("bias") else a for name, a in module.state_dict().items()}
+    save_file(mixed, tmp_path / "mixed.safetensors")
+    with pytest.raises(TypeError, match="`bias_hh_l0` has dtype float32, expected bfloat16 as `weight_hh_l0`"):
+        lx.load(tmp_path / "mixed.safetensors", xp=torch)
     with pytest.raises(TypeError, match="`dtype` is 'bfloat16', expected a real floating dtype of numpy"):
         lx.load(tmp_path / "half.safetensors")
 
@@ -277,6 +289,10 @@ def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as caught, written_whole(tmp_path / "no" / "net.npz"):
         pass
     assert caught.value.filename == str(tmp_path / "no" / "net.npz")
+    with pytest.raises(OSError) as caught, written_whole(tmp_path / "folder"):
+        (tmp_path / "folder").mkdir()
+    assert caught.value.filename == str(tmp_path / "folder")
+    (tmp_path / "folder").rmdir()
     with written_whole(path) as file:
         file.write(b"new")
     assert path.read_text() == "new"

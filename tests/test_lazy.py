@@ -77,6 +77,8 @@ class TestJax:
                     output, _ = lx.lstm(put(x, None, "batch"), weights, lengths=put(lengths, "batch"), engine=engine)
                     assert np.abs(np.asarray(output) - net(x, lengths=lengths)[0]).max() < 1e-6
                     assert len(output.devices()) == 4
+            sharded = lx.LSTM.from_weights(jax.tree.map(lambda a: put(a, "batch"), net.to(jnp).weights))
+            assert (sharded.to(np).weights[0][1].weight_hh == net.weights[0][1].weight_hh).all()
             print("right")
         """
         done = subprocess.run(
@@ -162,6 +164,14 @@ class TestDask:
         ):
             with pytest.raises(TypeError, match="is an array of"):
                 lx.LSTM.from_weights(mixed)
+
+    def test_float16_which_dask_has_but_does_not_name(self) -> None:
+        import dask.array as da
+
+        net = self.CASE.replace(dtype="float16").lstm()
+        for there in (net.to(da), net.to(da).to(), lx.LSTM(5, 4, xp=da, dtype="float32").to(dtype="float16")):
+            assert there.dtype == np.float16
+            assert there.to(np).dtype == np.float16
 
     def test_the_cell_takes_numpy_weights_and_states_too(self) -> None:
         import dask.array as da

@@ -5,7 +5,7 @@ import os
 import secrets
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -14,7 +14,6 @@ import numpy as np
 
 from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
-from lstm_xp._namespace import dtype_name
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._transfer import move, to_numpy
 from lstm_xp._typing import Device, DType, Namespace
@@ -28,6 +27,14 @@ _SETTINGS = {"batch_first", "dropout", "reverse", "masked_output", "options"}
 
 PathLike = str | os.PathLike[str]
 Arrays = Mapping[str, Any]
+
+
+class _Contents(NamedTuple):
+    """What a file holds: arrays, metadata, and which arrays are bfloat16 there, which NumPy has only as float32."""
+
+    arrays: Arrays
+    metadata: Mapping[str, str]
+    bfloat16: frozenset[str] = frozenset()
 
 
 def load(
@@ -75,19 +82,20 @@ def load(
     path = Path(path)
     form = _form_of(path)
     with _broken_files_named(path):
-        arrays, metadata = form.read(path)
+        arrays, metadata, halves = form.read(path)
         settings = _decode_settings(metadata)
     prefix = _only_prefix(arrays, path) if prefix is None else dotted(prefix)
-    inside = {name: array for name, array in arrays.items() if name.startswith(prefix)}
-    if any(dtype_name(array.dtype) == "bfloat16" for array in inside.values()):
-        dtype = "bfloat16" if dtype is None else dtype  # NumPy does not have it: through float32, which is exact
-    native = {name: array.astype(_native_dtype(array), copy=False) for name, array in inside.items()}
-    net = LSTM.from_state_dict(native if inside else arrays, prefix=prefix, **settings.get(prefix, {}))
-    return (
-        net
-        if xp is None and dtype is None and device is None
-        else net.to(np if xp is None else xp, dtype=dtype, device=device)
-    )
+    inside = {name for name in arrays if name.startswith(prefix)}
+    if halves & inside:
+        if others := sorted(inside - halves):
+            msg = f"`{others[0]}` has dtype {arrays[others[0]].dtype}, expected bfloat16 as `{min(halves & inside)}`"
+            raise TypeError(msg)
+        dtype = "bfloat16" if dtype is None else dtype
+    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
+    net = LSTM.from_state_dict(native, prefix=prefix, **settings.get(prefix, {}))
+    if xp is None and dtype is None and device is None:
+        return net
+    return net.to(np if xp is None else xp, dtype=dtype, device=device)
 
 
 def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
@@ -117,7 +125,7 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     path, prefix = Path(path), dotted(prefix)
     form = _form_of(path)
     if not isinstance(net, LSTM):
-        msg = f"`net` is {describe(net)}, expected an LSTM"
+        msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
     arrays = {
         prefix + name: to_numpy(move(array, name, None, detach=True), name) for name, array in net.state_dict().items()
@@ -146,16 +154,25 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
     # Not tempfile's: it would give the owner alone a right to the file.
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        file = temporary.open("x+b")
-    except OSError as error:
-        raise type(error)(error.errno, error.strerror, str(path)) from None  # the caller's name, not the temporary one
-    try:
+        with _errors_naming(path):
+            file = temporary.open("x+b")
         with file:
             yield file
-        temporary.replace(path)
+        with _errors_naming(path):
+            temporary.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
+
+
+@contextmanager
+def _errors_naming(path: Path) -> Iterator[None]:
+    """Let an OSError name the caller's path, not a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def _only_prefix(arrays: Arrays, path: Path) -> str:
@@ -195,23 +212,24 @@ def _decode_options(*, options: list[dict[str, Any]], **others: Any) -> dict[str
     return {"options": (first, *second) if second else first}  # type: ignore[dict-item]
 
 
-def _native_dtype(array: np.ndarray) -> np.dtype[Any]:
-    return np.dtype("float32") if dtype_name(array.dtype) == "bfloat16" else array.dtype.newbyteorder("=")
-
-
 @contextmanager
 def _broken_files_named(path: Path) -> Iterator[None]:
     """Turn what a reader raises on a broken file into a ValueError that names the file."""
     try:
         yield
-    except (OSError, ImportError):
+    except ImportError:
         raise
+    except OSError as error:
+        if str(path) in str(error):
+            raise
+        msg = f"{path} cannot be read: {error}"
+        raise OSError(msg) from error
     except Exception as error:  # each library has errors of its own for broken bytes, down to KeyError
         msg = f"{path} is not a readable {path.suffix} file: {error}"
         raise ValueError(msg) from error
 
 
-def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
+def _read_npz(path: Path) -> _Contents:
     with path.open("rb") as file:
         with zipfile.ZipFile(file) as archive:
             comment = archive.comment
@@ -224,7 +242,7 @@ def _read_npz(path: Path) -> tuple[Arrays, Mapping[str, str]]:
         with np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
     # A comment may be anybody's; one that begins like ours must be whole.
-    return arrays, json.loads(comment) if comment.startswith(_OUR_COMMENT) else {}
+    return _Contents(arrays, json.loads(comment) if comment.startswith(_OUR_COMMENT) else {})
 
 
 def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
@@ -233,11 +251,20 @@ def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> 
         archive.comment = json.dumps(metadata).encode()
 
 
-def _read_safetensors(path: Path) -> tuple[Arrays, Mapping[str, str]]:
-    from safetensors import safe_open
+def _read_safetensors(path: Path) -> _Contents:
+    from safetensors import deserialize, safe_open
 
     with safe_open(path, framework="numpy") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        metadata = file.metadata() or {}
+        names = set(file.keys())
+        halves = {name for name in names if file.get_slice(name).get_dtype() == "BF16"}
+        arrays = {name: file.get_tensor(name) for name in names - halves}
+    if halves:
+        for name, tensor in deserialize(path.read_bytes()):
+            if name in halves:  # the upper half of a float32
+                bits = np.frombuffer(tensor["data"], "<u2").astype("<u4") << 16
+                arrays[name] = bits.view("<f4").reshape(tensor["shape"])
+    return _Contents(arrays, metadata, frozenset(halves))
 
 
 def _write_safetensors(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
@@ -249,7 +276,7 @@ def _write_safetensors(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, s
 class _Form(NamedTuple):
     """One kind of file."""
 
-    read: Callable[[Path], tuple[Arrays, Mapping[str, str]]]
+    read: Callable[[Path], _Contents]
     write: Callable[[IO[bytes], Arrays, Mapping[str, str]], None]
 
 

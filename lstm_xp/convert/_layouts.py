@@ -105,7 +105,7 @@ def to_concatenated(net: LSTM) -> dict[str, Array]:
         `reverse` or options.
     """
     if not isinstance(net, LSTM):
-        msg = f"`net` is {describe(net)}, expected an LSTM"
+        msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
     cell = net.weights[0][0]
     for what, there in (
