@@ -163,7 +163,7 @@ def _read_array(given: str, what: str) -> np.ndarray:
         raise ValueError(msg) from error
     if not isinstance(array, np.ndarray):
         msg = f"{what} {given} is not a {path.suffix} file"
-        raise ValueError(msg)  # noqa: TRY004
+        raise TypeError(msg)
     if array.dtype.kind != "f":
         msg = f"{what} {given} has dtype {array.dtype}, expected a real floating dtype"
         raise TypeError(msg)

@@ -23,6 +23,18 @@ TORCH_ARGUMENTS = [
 ]
 
 
+TORCH_PROPERTIES = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+)
+
+
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("arguments", TORCH_ARGUMENTS, ids=str)
 def test_constructor_properties_names_and_repr_are_torchs(arguments: dict[str, Any]) -> None:
@@ -30,9 +42,7 @@ def test_constructor_properties_names_and_repr_are_torchs(arguments: dict[str, A
 
     ours, theirs = lx.LSTM(5, 4, **arguments, seed=0), torch.nn.LSTM(5, 4, **arguments)
     assert repr(ours) == repr(theirs)
-    for name in (
-        "input_size hidden_size num_layers bias batch_first dropout bidirectional proj_size".split()  # noqa: SIM905
-    ):
+    for name in TORCH_PROPERTIES:
         assert getattr(ours, name) == getattr(theirs, name)
     shapes = {name: tuple(value.shape) for name, value in theirs.state_dict().items()}
     assert {name: value.shape for name, value in ours.state_dict().items()} == shapes

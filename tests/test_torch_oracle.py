@@ -88,10 +88,14 @@ def test_cell_equals_torch_cell(case: Case, bias: tuple[str, ...], dtype: str) -
     with torch.no_grad():
         expected = cell(torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
         expected_from_zeros = cell(torch.tensor(x))
-    assert_equal_pair = lambda a, e: assert_equal((a[0], *a), (e[0].numpy(), *(t.numpy() for t in e)), TOLERANCE[dtype])  # noqa: E731
-    assert_equal_pair(lx.lstm_cell(x, weights, (h, c)), expected)
-    assert_equal_pair(lx.lstm_cell(x, weights, (h, c), xp=np), expected)
-    assert_equal_pair(lx.lstm_cell(x, weights), expected_from_zeros)
+    for actual, expected_pair in (
+        (lx.lstm_cell(x, weights, (h, c)), expected),
+        (lx.lstm_cell(x, weights, (h, c), xp=np), expected),
+        (lx.lstm_cell(x, weights), expected_from_zeros),
+    ):
+        for a, e in zip(actual, expected_pair, strict=True):
+            assert a.dtype == dtype
+            np.testing.assert_allclose(a, e.numpy(), rtol=0, atol=TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize(

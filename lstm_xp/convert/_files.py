@@ -15,7 +15,7 @@ import numpy as np
 from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions, Options
-from lstm_xp._transfer import move, to_numpy
+from lstm_xp._transfer import move
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted, find_prefixes
 
@@ -127,9 +127,7 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     if not isinstance(net, LSTM):
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
-    arrays = {
-        prefix + name: to_numpy(move(array, name, None, detach=True), name) for name, array in net.state_dict().items()
-    }
+    arrays = {prefix + name: move(array, name, np, detach=True) for name, array in net.state_dict().items()}
     metadata = {_METADATA_KEY: json.dumps({prefix: _encode_settings(net)})}
     with written_whole(path) as file:
         form.write(file, arrays, metadata)
