@@ -37,8 +37,9 @@ def check_shape(array: Array, name: str, expected: Shape) -> None:
 
 def check_dtype(array: Array, name: str, xp: Namespace, kind: str) -> None:
     """Raise TypeError if an array's dtype is not of a kind, as `isdtype` names it."""
+    isdtype = xp.isdtype  # not below: a library that does not have it is to say so
     try:
-        of_kind = xp.isdtype(array.dtype, kind)
+        of_kind = isdtype(array.dtype, kind)
     except (TypeError, AttributeError):  # a dtype that is foreign to the library, as ml_dtypes' are to NumPy
         of_kind = False
     if not of_kind:

@@ -119,9 +119,17 @@ def check_library(array: Array, name: str, libraries: tuple[Namespace, ...]) -> 
 
 
 def device_of(array: Array) -> Device:
-    """Return the device of an array; None where it has none, as a JAX tracer, or several, as JAX's sharded arrays."""
+    """
+    Return the device of an array.
+
+    None where it has none, as a JAX tracer, several, as JAX's sharded arrays, or does not tell, as MLX's
+    (https://github.com/data-apis/array-api-compat/issues/451).
+    """
     devices = getattr(array, "devices", None)
-    device = compat_device(array)
+    try:
+        device = compat_device(array)
+    except AttributeError:
+        return None
     return None if device is None or (callable(devices) and len(devices()) > 1) else device
 
 

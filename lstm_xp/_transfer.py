@@ -57,14 +57,21 @@ def real_floating_dtype(xp: Namespace, dtype: DType) -> DType:
 
 def _own_dtype(xp: Namespace, name: str) -> DType | None:
     """Return what a library makes of a real floating dtype of a name, or None if it cannot."""
-    kind = numpy_kind(name)
     try:
-        if kind == "f":  # not by its name: Dask has float16 but does not name it
-            return xp.asarray(np.empty(0, name)).dtype
-        own = getattr(xp, name, None) if kind is None else None
-        return own if own is not None and xp.isdtype(own, "real floating") else None
+        if numpy_kind(name) == "f":  # not by its name: Dask has float16 but does not name it
+            made = xp.asarray(np.empty(0, name)).dtype
+            return made if dtype_name(made) == name else _named_dtype(xp, name) or made
+        return _named_dtype(xp, name) if numpy_kind(name) is None else None
     except (TypeError, AttributeError):  # the library does not have it, or the name is something else's
         return None
+
+
+def _named_dtype(xp: Namespace, name: str) -> DType | None:
+    """Return the real floating dtype that a library has under a name; None if it has none, or takes another for it."""
+    own = getattr(xp, name, None)
+    if own is None or not xp.isdtype(own, "real floating"):
+        return None
+    return own if dtype_name(xp.result_type(own, own)) == name else None
 
 
 def to_numpy(array: Array, name: str) -> np.ndarray:
@@ -93,8 +100,8 @@ def to_numpy(array: Array, name: str) -> np.ndarray:
             result = np.array(array.unwrap_numpy(), order="C")
         elif hasattr(array, "__dlpack__") and not isinstance(array, NUMPY_ARRAYS):
             result = _from_dlpack(array)
-        else:
-            result = np.array(array, order="C")
+        else:  # asarray first: not every `__array__` knows that it may be asked for a copy
+            result = np.array(np.asarray(array), order="C")
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         msg = f"`{name}` ({type(array).__name__}, {dtype_name(array.dtype)}) cannot become a NumPy array: {error}"
         raise TypeError(msg) from error
@@ -142,7 +149,10 @@ def from_numpy(array: np.ndarray, xp: Namespace, *, dtype: DType = None, device:
     # Round here, where it is the same for every library; of what NumPy does not have, bfloat16, all but the last step.
     array = array.astype(wanted if numpy_kind(wanted) else "float32", copy=False)
     result = xp.asarray(array, **device_keyword(device))
-    return result if numpy_kind(wanted) else xp.astype(result, own)
+    if dtype_name(result.dtype) == wanted:
+        return result
+    # The dtype by name: MLX makes float32 of NumPy's float64 unless told, and NumPy does not have bfloat16.
+    return xp.asarray(array, dtype=own, **device_keyword(device)) if numpy_kind(wanted) else xp.astype(result, own)
 
 
 def move(

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from cases import Case
 from hypothesis import given
 from hypothesis import strategies as st
 
 import lstm_xp as lx
+from conformance.cases import Case
 
 ROOTS = ("f", "i", "C", "o")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, map_arrays
 
 import lstm_xp as lx
+from conformance.cases import Case, map_arrays
 
 CASE = Case(num_layers=2, bidirectional=True, proj_size=2)  # T, N, I, H, P = 7, 3, 5, 4, 2
 NET = CASE.lstm()

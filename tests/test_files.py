@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, assert_equal, flat, torch_module
 
 import lstm_xp as lx
+from conformance.cases import Case
+from conformance.compare import assert_equal, flat
+from conformance.oracle import torch_module
 from lstm_xp.convert._files import written_whole
 
 SUFFIXES = (".npz", ".safetensors")

@@ -5,7 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, flat, torch_answer
+
+from conformance.cases import Case
+from conformance.compare import flat
+from conformance.oracle import torch_answer
 
 CASE = Case(time=100, input_size=32, hidden_size=64, batch=4, num_layers=2)
 # Two to three times what was measured: 8e-4 and 6e-3 (torch.nn.LSTM's own: 6e-4 and 2e-3).
@@ -27,7 +30,7 @@ def test_half_precision(library: str, dtype: str) -> None:
     xp = import_module(library)
     half = getattr(xp, dtype)
     net = CASE.replace(dtype="float32").lstm().to(xp).to(dtype=dtype)
-    asarray = lambda a: xp.asarray(a.astype("float32"), dtype=half)  # noqa: E731
+    asarray = lambda a: xp.asarray(a.astype("float32"), dtype=half)
     result = flat(net(asarray(CASE.x()), tuple(map(asarray, CASE.state()))))
     for actual, expected in zip(result, torch_answer(CASE), strict=True):
         assert actual.dtype == half

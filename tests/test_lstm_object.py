@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import Case, assert_equal, flat
 
 import lstm_xp as lx
+from conformance.cases import Case, map_arrays
+from conformance.compare import assert_equal, flat
 
 TORCH_ARGUMENTS = [
     {},
@@ -88,7 +89,7 @@ class TestInitialWeights:
         assert lx.LSTM(5, 4, bias=False, init="glorot").bias is False
 
     def test_a_seed_means_the_same_numbers_and_none_means_others(self) -> None:
-        draw = lambda seed: lx.LSTM(5, 4, seed=seed).weights[0][0].weight_ih  # noqa: E731
+        draw = lambda seed: lx.LSTM(5, 4, seed=seed).weights[0][0].weight_ih
         np.testing.assert_array_equal(draw(3), draw(3))
         assert not np.array_equal(draw(3), draw(4))
         assert not np.array_equal(draw(None), draw(None))
@@ -256,7 +257,6 @@ def test_engines_are_told_and_asked() -> None:
 
 @pytest.mark.needs("jax")
 def test_jax_arrays_get_the_jax_engine() -> None:
-    from cases import map_arrays
     from jax import numpy as jnp
 
     case = Case(dtype="float32")

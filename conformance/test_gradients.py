@@ -1,0 +1,58 @@
+"""Derivatives, where the library has them: those of `torch.nn.LSTM` with respect to input, states and weights."""
+
+import numpy as np
+import pytest
+
+from conformance.backends import Backend
+from conformance.cases import Case, map_arrays
+from conformance.derivatives import compare_gradients, loss_of, torch_gradients, tree_of
+from conformance.running import Checker
+
+
+@pytest.fixture(autouse=True)
+def _differentiates(backend: Backend) -> None:
+    if backend.gradients is None:
+        pytest.skip("the library does not differentiate")
+
+
+def gradients(backend: Backend, case: Case, tree: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the derivatives of the loss through our LSTM on a library."""
+    loss = loss_of(case, backend.array, backend.namespace.sum, engine=backend.engine)
+    found = backend.gradients(loss, map_arrays(backend.array, tree))
+    return dict(zip(tree, backend.to_numpy(tuple(found[name] for name in tree)), strict=True))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(time=4),
+        Case(time=4, num_layers=2, bidirectional=True, proj_size=2),
+        Case(time=4, batch=None, bias=(), num_layers=3),
+        Case(time=4, num_layers=2, bidirectional=True, valid="lengths"),
+    ],
+    ids=str,
+)
+def test_equals_torch(backend: Backend, dtype: str, case: Case, check: Checker) -> None:
+    case = case.replace(dtype=dtype)
+    check.note(compare_gradients(gradients(backend, case, tree_of(case)), torch_gradients(case), dtype))
+
+
+@pytest.mark.parametrize("masked_output", ["zero", "hold"])
+@pytest.mark.parametrize("valid", ["lengths", "mask"])
+def test_nan_in_the_padding_harms_no_derivative(
+    backend: Backend, valid: str, masked_output: str, check: Checker
+) -> None:
+    case = Case(time=4, num_layers=2, bidirectional=True, valid=valid, masked_output=masked_output)
+    case = case.replace(dtype=backend.dtypes[0])
+    tree, padding = tree_of(case), ~case.valid_steps()[..., None]
+    clean, dirty = (
+        gradients(backend, case, tree | {"x": np.where(padding, np.asarray(junk, case.dtype), tree["x"])})
+        for junk in (0.0, np.nan)
+    )
+    check.note(compare_gradients(dirty, clean, case.dtype))
+
+
+def test_saturated_inputs_give_finite_derivatives(backend: Backend, dtype: str) -> None:
+    case = Case(time=4, num_layers=2, bidirectional=True, proj_size=2, dtype=dtype, numbers="saturated")
+    for name, gradient in gradients(backend, case, tree_of(case)).items():
+        assert np.isfinite(gradient).all(), f"d {name} is not finite"

@@ -1,0 +1,35 @@
+"""Ragged batches: lengths, masks with holes, outputs that are zero or held."""
+
+import numpy as np
+import pytest
+
+from conformance import oracle
+from conformance.backends import Backend
+from conformance.cases import Case
+from conformance.compare import tolerance_of
+from conformance.running import Checker, run
+
+
+@pytest.mark.cases(lambda case: case.valid != "all" and case.variant == "torch" and case.time < 1000)
+def test_equals_torch_on_the_valid_steps_alone(backend: Backend, case: Case, check: Checker) -> None:
+    check(run(case, backend), oracle.truth(case), tolerance_of(case))
+
+
+@pytest.mark.parametrize("integer", ["int8", "int32", "int64"])
+def test_lengths_of_any_integer_dtype(backend: Backend, integer: str, check: Checker) -> None:
+    if integer == "int64" and backend.device == "no_x64":
+        integer = "int16"
+    case = Case(time=2, batch=4, valid="lengths", dtype=backend.dtypes[0])
+    actual = run(case, backend, lambda given: given | {"lengths": given["lengths"].astype(integer)})
+    check(actual, oracle.truth(case), tolerance_of(case))
+
+
+@pytest.mark.parametrize("masked_output", ["zero", "hold"])
+def test_a_row_without_a_valid_step_returns_its_initial_state(backend: Backend, masked_output: str) -> None:
+    case = Case(time=2, batch=4, valid="lengths", masked_output=masked_output, dtype=backend.dtypes[0])
+    assert case.lengths()[3] == 0
+    output, h_n, c_n = run(case, backend)
+    h_0, c_0 = case.state()
+    assert not output[:, 3].any()
+    np.testing.assert_array_equal(h_n[:, 3], h_0[:, 3])
+    np.testing.assert_array_equal(c_n[:, 3], c_0[:, 3])

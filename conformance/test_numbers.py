@@ -1,0 +1,43 @@
+"""Numbers at the edges: saturated, subnormal, infinite, NaN."""
+
+import numpy as np
+import pytest
+
+from conformance import oracle
+from conformance.backends import Backend
+from conformance.cases import Case
+from conformance.compare import TOLERANCE
+from conformance.running import Checker, fit, run
+
+
+@pytest.mark.parametrize("numbers", ["saturated", "huge", "subnormal", "infinite"])
+def test_edges(backend: Backend, dtype: str, numbers: str, check: Checker) -> None:
+    case = fit(Case(time=3, num_layers=2, bidirectional=True, numbers=numbers, dtype=dtype), backend)
+    expected = oracle.truth(case)
+    assert all(np.isfinite(array).all() for array in expected)
+    check(run(case, backend), expected, TOLERANCE[dtype])
+
+
+def test_nan_in_one_row_stays_in_that_row(backend: Backend, dtype: str, check: Checker) -> None:
+    case = fit(Case(time=3, num_layers=2, dtype=dtype), backend)
+
+    def with_nan(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        given["x"][1, 2, 0] = np.nan
+        return given
+
+    actual = run(case, backend, with_nan)
+    others = [0, 1]
+    check([a[:, others] for a in actual], [e[:, others] for e in oracle.truth(case)], TOLERANCE[dtype])
+    assert np.isnan(actual[0][1:, 2]).all()
+    assert not np.isnan(actual[0][0]).any()
+
+
+@pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize("valid", ["lengths", "mask"])
+def test_nothing_in_the_padding_leaks(backend: Backend, valid: str, junk: float, check: Checker) -> None:
+    case = Case(time=4, batch=4, num_layers=2, bidirectional=True, valid=valid, masked_output="hold")
+    case = fit(case.replace(dtype=backend.dtypes[0]), backend)
+    dirty = lambda given: (
+        given | {"x": np.where(case.valid_steps()[..., None], given["x"], given["x"].dtype.type(junk))}
+    )
+    check(run(case, backend, dirty), oracle.truth(case), TOLERANCE[case.dtype])

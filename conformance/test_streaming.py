@@ -1,0 +1,44 @@
+"""A sequence in pieces, the state carried from one to the next, is the whole."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from conformance import oracle
+from conformance.backends import Backend
+from conformance.cases import Case, map_arrays
+from conformance.compare import tolerance_of
+from conformance.running import Checker, as_numpy, fit, forward
+
+
+@pytest.mark.parametrize("cuts", [(1, 2), (3, 4, 6)], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(num_layers=2, proj_size=2),
+        Case(num_layers=2, start="absent", batch_first=True),
+        Case(batch=None, bias=()),
+        Case(valid="mask"),
+        Case(variant="coupled"),
+    ],
+    ids=str,
+)
+def test_chunks(backend: Backend, dtype: str, case: Case, cuts: tuple[int, ...], check: Checker) -> None:
+    case = fit(case.replace(dtype=dtype), backend)
+    weights = map_arrays(backend.array, case.weights())
+    whole = case.arguments()
+    axis = 1 if case.batch_first else 0
+    state, outputs = map_arrays(backend.array, whole.pop("state", None)), []
+    for start, stop in pairwise(sorted({0, case.time, *(cut for cut in cuts if cut < case.time)})):
+        steps = range(start, stop)
+        arrays = {
+            name: backend.array(np.take(array, steps, axis=axis if name == "x" else 0)) for name, array in whole.items()
+        }
+        arrays |= {} if state is None else {"state": state}
+        output, *state = forward(case, backend, weights, arrays)
+        state = tuple(state)
+        outputs += as_numpy(backend, (output,), arrays["x"], ("output",))
+        if stop == case.time:
+            final = as_numpy(backend, state, arrays["x"], ("h_n", "c_n"))
+    check((np.concatenate(outputs, axis=axis), *final), oracle.truth(case), tolerance_of(case))

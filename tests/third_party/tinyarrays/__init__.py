@@ -1,0 +1,56 @@
+"""
+A small array library that follows the array API standard, made up for tests: NumPy in a coat of its own.
+
+It is a third party's: strict about what is not its own, with its own dtypes and device, arrays that cannot be changed,
+and the functions that an LSTM needs, no others. To test those who test it, the environment variable TINYARRAYS_BUG
+plants a bug (see `_kernels`), and TINYARRAYS_MISSING takes a function away.
+"""
+
+import os
+
+from ._dtypes import DTYPES, Info, isdtype
+from ._functions import (
+    ELEMENTWISE,
+    arange,
+    asarray,
+    astype,
+    clip,
+    concat,
+    cumulative_sum,
+    expand_dims,
+    flip,
+    matmul,
+    matrix_transpose,
+    permute_dims,
+    stack,
+    tensordot,
+    unstack,
+    where,
+    zeros_like,
+)
+
+__all__ = [
+    "arange",
+    "asarray",
+    "astype",
+    "clip",
+    "concat",
+    "cumulative_sum",
+    "expand_dims",
+    "flip",
+    "isdtype",
+    "matmul",
+    "matrix_transpose",
+    "permute_dims",
+    "stack",
+    "tensordot",
+    "unstack",
+    "where",
+    "zeros_like",
+]
+__version__ = "0.1"
+__array_api_version__ = "2023.12"
+__array_namespace_info__ = Info
+
+globals().update(DTYPES | ELEMENTWISE)
+globals().pop(os.environ.get("TINYARRAYS_MISSING", ""), None)
