@@ -137,9 +137,9 @@ class Case:
         return h, self.draw("c_0", (rows, *batch, self.hidden_size), -1.5, 1.5)
 
     def lengths(self) -> np.ndarray:
-        """Lengths that are sorted neither way: one in the middle, the full one, 1 and, of four or more, 0."""
-        middle = (self.time + 1) // 2
-        lengths = np.resize([middle, self.time, 1, 0], 1 if self.batch is None else self.batch).astype("int32")
+        """Return lengths, sorted neither way: some, all, 1 and, in a batch of four or more, 0; of one step 1 and 0."""
+        some = [(self.time + 1) // 2, self.time, 1, 0] if self.time > 1 else [1, 0]
+        lengths = np.resize(some, 1 if self.batch is None else self.batch).astype("int32")
         return lengths[0] if self.batch is None else lengths
 
     def mask(self) -> np.ndarray:

@@ -81,7 +81,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "backend" not in metafunc.fixturenames:
         return
     selection = metafunc.config.stash[SELECTION]
-    backends = [b for b in selection.backends if b.only is None or capability(metafunc.definition) in b.only]
+    backends = selection.backends
     marker = metafunc.definition.get_closest_marker("cases")
     if marker is not None:
         wanted = [case for case in TIERS[selection.tier] if marker.args[0](case)]
@@ -97,8 +97,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put functions first; mark what is known not to pass; tell of gaps that are no test's."""
+    """Put functions first; leave out what a row is not about; mark what is known not to pass; tell of stale gaps."""
     items.sort(key=lambda item: not (_is_ours(item) and capability(item) == "functions"))
+    left_out = [item for item in items if _is_beside_the_row(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
     found = set()
     for item in items:
         backend = _backend_of(item)
@@ -172,6 +175,14 @@ def _backend_of(item: pytest.Item) -> Backend | None:
     callspec = getattr(item, "callspec", None)
     given = None if callspec is None or not _is_ours(item) else callspec.params.get("backend")
     return given if isinstance(given, Backend) else None
+
+
+def _is_beside_the_row(item: pytest.Item) -> bool:
+    """Tell whether a test has no library, for want of a case in the tier, or is not what its row is about."""
+    if not _is_ours(item) or "backend" not in getattr(item, "fixturenames", ()):
+        return False
+    backend = _backend_of(item)
+    return backend is None or (backend.only is not None and capability(item) not in backend.only)
 
 
 def _id(item: pytest.Item) -> str:

@@ -1,12 +1,13 @@
 """
 ``python -m conformance.freeze``: keep the oracles' answers, for machines that do not have them.
 
-The suite is run on NumPy and on torch, which differentiates, over the lengths of time that libraries are given: what it
-asked is what is kept. ``--check`` compares with what was kept before.
+The suite is run on NumPy and on torch, which differentiates, over the lengths of time and in the dtypes that libraries
+have: what it asked is what is kept. ``--check`` compares with what was kept before.
 """
 
 import argparse
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,10 @@ ROUNDING = {"torch": 1e-14, "onnxruntime": 1e-6}
 def ask_everything() -> dict[str, dict[str, oracle.Answer]]:
     """Return what the suite asks the oracles, and their answers."""
     here = Path(__file__).parent
-    runs = [[str(here), f"--steps={steps}"] for steps in sorted({min(row.steps, STEPS["core"]) for row in BACKENDS})]
+    lengths = sorted({min(row.steps, STEPS["core"]) for row in BACKENDS})
+    # A library with one dtype runs the cases of the other in its own.
+    dtypes = ((), ("--dtype=float32",), ("--dtype=float64",))
+    runs = [[str(here), f"--steps={steps}", *dtype] for steps in lengths for dtype in dtypes]
     # Of the second tier all but the product of settings: those answers would fill a hundred megabytes.
     runs.append([*map(str, (here / "test_long.py", here / "test_accuracy.py")), "--tier=full", "-k", "not any_case"])
     for arguments in runs:
@@ -38,6 +42,7 @@ def ask_everything() -> dict[str, dict[str, oracle.Answer]]:
 def keep(name: str, answers: dict[str, oracle.Answer]) -> None:
     """Write an oracle's answers, the file whole or not at all."""
     arrays = {f"{question}/{k}": array for question, each in sorted(answers.items()) for k, array in enumerate(each)}
+    arrays["version"] = np.array(metadata.version(name))
     path = oracle.REFERENCE / f"{name}.npz"
     unfinished = path.with_suffix(".unfinished.npz")
     np.savez_compressed(unfinished, **arrays)

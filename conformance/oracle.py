@@ -8,6 +8,7 @@ They are asked live where they are installed; otherwise their answers are read f
 
 from collections.abc import Callable
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -77,9 +78,18 @@ def frozen(oracle: str) -> dict[str, Answer]:
     """Return an oracle's frozen answers, by question."""
     answers: dict[str, list[np.ndarray]] = {}
     with np.load(REFERENCE / f"{oracle}.npz") as file:
-        for name in sorted(file.files):
-            answers.setdefault(name.rpartition("/")[0], []).append(file[name])
+        for name in file.files:  # in the order in which they were written
+            if name != "version":
+                answers.setdefault(name.rpartition("/")[0], []).append(file[name])
     return {question: tuple(arrays) for question, arrays in answers.items()}
+
+
+def version(oracle: str) -> str:
+    """Return the version of an oracle that is asked, or that was."""
+    if is_live(oracle):
+        return metadata.version(oracle)
+    with np.load(REFERENCE / f"{oracle}.npz") as file:
+        return str(file["version"])
 
 
 def oracle_of(case: Case) -> str:
@@ -99,7 +109,7 @@ def truth(case: Case) -> Answer:
     Returns
     -------
     tuple of numpy.ndarray
-        output, h_n and c_n, laid out as the case is: float64 from torch, float32 from ONNX Runtime.
+        The output, h_n and c_n, laid out as the case is: float64 from torch, float32 from ONNX Runtime.
     """
     oracle = oracle_of(case)
     return ask(oracle, str(case), lambda: _answer(case, torch_whole(case) if oracle == "torch" else onnx_whole(case)))

@@ -1,5 +1,6 @@
 """The report as one page of HTML: no script, nothing fetched from elsewhere."""
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -120,7 +121,7 @@ def _cell(cell: Cell, row: Row, table: Matrix) -> str:
         failed = f'<small><a href="#failed-{escape(row.name)}">{many} failed</a></small>'
     bar = ""
     if cell.units is not None:
-        full = min(100, round(100 * cell.units))
+        full = round(min(100, 100 * cell.units))
         bar = f'<small>{escape(in_units(cell.units))}</small><span class="bar"><i style="width:{full}%"></i></span>'
     hint = f"{row.title}: {cell.status.word}" + (f", {cell.counts}" if cell.total else "")
     sign = f'<span class="sign" role="img" aria-label="{cell.status.word}">{cell.status.sign}</span>'
@@ -153,10 +154,15 @@ def _notes(table: Matrix) -> list[str]:
             if each == note
         ] + [escape(row.name) for row in table.rows if row.not_run == note]
         items.append(
-            f'<li id="note-{number}"><strong>{escape(note.label.capitalize())}:</strong> {escape(note.reason)}{link}'
+            f'<li id="note-{number}"><strong>{escape(note.label.capitalize())}:</strong> {_prose(note.reason)}{link}'
             f'<br><span class="soft">{", ".join(where)}</span></li>'
         )
     return ['<ol class="notes">', *items, "</ol>"]
+
+
+def _prose(text: str) -> str:
+    """Return text in which backticks make code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
 def _failures(row: Row) -> str:

@@ -94,7 +94,8 @@ def render(report: Report) -> str:
 
 
 def _row(row: Row, longest: int, numbers: Mapping[Note, int]) -> str:
-    head = _escape(f"{row.title} {row.data.get('version', '')}".strip())
+    library, comma, state = row.title.partition(",")
+    head = _escape(f"{library} {row.data.get('version', '')}".strip() + comma + state)
     if row.not_run is not None:
         head += f", {row.not_run.label}{_numbers([row.not_run], numbers)}"
     said = []
@@ -187,7 +188,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    return re.sub(r"([\\*_<>|\[\]])", r"\\\1", text)
+    """Escape what Markdown would take as its own; what stands between backticks is shown as it is."""
+    return re.sub(r"(`[^`]*`)|([\\*_<>|\[\]])", lambda found: found[1] or f"\\{found[2]}", text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,15 +25,13 @@ VARIABLES = re.compile(
 
 def environment() -> dict[str, str]:
     """Return the environment variables that may have had an effect."""
-    return {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name)}
+    return {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name) and value}
 
 
 def oracles() -> dict[str, str]:
-    """Return the oracles, each with its version, or that its frozen answers are read."""
-    return {
-        name: f"{metadata.version(name)}, asked live" if oracle.is_live(name) else "frozen answers"
-        for name in oracle.NEEDS
-    }
+    """Return the oracles, each with its version and whether it is asked or was."""
+    said = {name: "asked live" if oracle.is_live(name) else "frozen answers" for name in oracle.NEEDS}
+    return {name: f"{oracle.version(name)}, {how}" for name, how in said.items()}
 
 
 def describe(backend: Backend) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """How the suite runs an LSTM on a library, and what it looks at in whatever comes back."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,15 @@ def fit(case: Case, backend: Backend) -> Case:
     return case.replace(dtype=dtype, time=time)
 
 
-def forward(case: Case, backend: Backend, weights: Any, arrays: dict[str, Any]) -> Any:
+def forward(case: Case, backend: Backend, weights: Any, arrays: dict[str, Any], **settings: Any) -> Any:
     """Return what `lstm_xp.lstm` gives for a case with a library's arrays: output, h_n and c_n."""
-    run = lambda weights, arrays: flat(lx.lstm(weights=weights, **arrays, **case.settings, engine=backend.engine))
-    return backend.call(run, weights, arrays)
+    chosen = case.settings | {"engine": backend.engine} | settings
+    return backend.call(_function(tuple(chosen.items())), weights, arrays)
+
+
+@cache  # a compiler knows a function that it has seen
+def _function(settings: tuple[tuple[str, Any], ...]) -> Callable[[Any, dict[str, Any]], Any]:
+    return lambda weights, arrays: flat(lx.lstm(weights=weights, **arrays, **dict(settings)))
 
 
 def run(case: Case, backend: Backend, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Any:
@@ -41,7 +47,7 @@ def run(case: Case, backend: Backend, change: Callable[[dict[str, Any]], dict[st
     Returns
     -------
     tuple of numpy.ndarray
-        output, h_n and c_n.
+        The output, h_n and c_n.
     """
     given = case.arguments() if change is None else change(case.arguments())
     arrays = map_arrays(backend.array, given)

@@ -207,13 +207,13 @@ def read_gaps(path: Path, kind: Any) -> list[Gap]:
         if line.startswith("#"):
             comment = [*comment, line] if in_comment else [line]
         elif line:
-            reason = " ".join(each.lstrip("# ") for each in comment)
-            link = re.search(r"https?://\S+", reason)
-            if link is None:
+            said = " ".join(each.lstrip("# ") for each in comment)
+            link = re.search(r"https?://[^\s)]+", said)
+            reason = "" if link is None else said.replace(link[0], "").strip(" -:,;()")
+            if link is None or not reason:
                 msg = f"{path}, line {number}: {line!r} has no comment above it with the reason and a link"
                 raise SelectionError(msg)
-            test, reason = line.rpartition("conformance/")[2], reason.replace(link[0], "").strip(" :,;()")
-            gaps.append(Gap(test, kind, reason, link[0]))
+            gaps.append(Gap(line.rpartition("conformance/")[2], kind, reason, link[0]))
         else:
             comment = []
         in_comment = line.startswith("#")

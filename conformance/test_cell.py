@@ -60,6 +60,7 @@ def test_with_the_namespace_given(backend: Backend, dtype: str) -> None:
     ((weights,),) = map_arrays(backend.array, case.weights())
     x, state = backend.array(case.x()[0]), tuple(backend.array(array[0]) for array in case.state())
     asked = backend.to_numpy(backend.call(lx.lstm_cell, x, weights, state))
-    told = backend.to_numpy(backend.call(lambda *args: lx.lstm_cell(*args, xp=backend.library), x, weights, state))
+    xp = backend.library
+    told = backend.to_numpy(backend.call(lambda *args: lx.lstm_cell(*args, xp=xp), x, weights, state))
     for a, b in zip(asked, told, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -35,10 +35,12 @@ WIDE = np.concatenate([np.linspace(-30, 30, 601), [-1e30, -88.0, -9.0, -8.0, 8.0
 # float32 behind the back of float64 is seen.
 CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "tanh": (lambda xp, a: xp.tanh(a), (WIDE,)),
-    "exp": (lambda xp, a: xp.exp(a), (np.linspace(-20, 2, 67),)),
-    "log1p": (lambda xp, a: xp.log1p(a), (np.linspace(0, 3, 67),)),
+    "expm1": (lambda xp, a: xp.expm1(a), (np.linspace(-20, 0, 67),)),
+    "logaddexp": (lambda xp, a: xp.logaddexp(a, xp.zeros_like(a)), (np.linspace(-20, 20, 67),)),
     "abs": (lambda xp, a: xp.abs(a), (A,)),
     "clip": (lambda xp, a: xp.clip(a, min=-0.5, max=0.75), (A,)),
+    "clip from below": (lambda xp, a: xp.clip(a, min=-0.5), (A,)),
+    "clip from above": (lambda xp, a: xp.clip(a, max=0.75), (A,)),
     "matmul": (lambda xp, a, b: xp.matmul(a, b), (C / 3, A.T / 3)),
     "@": (lambda xp, a, b: a @ b, (C / 3, A.T / 3)),
     "tensordot": (lambda xp, a, b: xp.tensordot(a, b, axes=((2,), (1,))), (TALL / 3, C / 3)),

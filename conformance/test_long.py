@@ -22,6 +22,6 @@ def test_a_thousand_steps(backend: Backend, dtype: str, check: Checker) -> None:
 
 
 def test_weights_four_times_as_large(backend: Backend, dtype: str, check: Checker) -> None:
-    """Errors no longer contract as fast: 2e-15 and 6e-7 were measured between two right implementations."""
+    """They make errors contract less: 2e-15 and 6e-7 were measured between two right implementations."""
     case = fit(LONG.replace(dtype=dtype, scale=4.0), backend)
     check(run(case, backend), oracle.truth(case), 4 * TOLERANCE[dtype])

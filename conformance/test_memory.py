@@ -12,7 +12,7 @@ from conformance.cases import Case, map_arrays
 from conformance.compare import tolerance_of
 from conformance.running import Checker, as_numpy, fit, forward
 
-CASE = Case(time=3, num_layers=2, proj_size=2, valid="lengths", bidirectional=True)
+CASE = Case(time=3, proj_size=2, valid="lengths", bidirectional=True)
 
 
 def transposed(array: np.ndarray, backend: Backend) -> Any:
@@ -45,10 +45,7 @@ def test_views(backend: Backend, dtype: str, lay: Callable[..., Any], check: Che
 def test_nothing_that_was_given_is_changed(backend: Backend, dtype: str) -> None:
     case = fit(CASE.replace(dtype=dtype), backend)
     arrays, weights = map_arrays(backend.array, (case.arguments(), case.weights()))
-    first = backend.to_numpy(forward(case, backend, weights, arrays))
-    again = backend.to_numpy(forward(case, backend, weights, arrays))
-    for a, b in zip(first, again, strict=True):
-        np.testing.assert_array_equal(a, b)
+    backend.to_numpy(forward(case, backend, weights, arrays))
     for ours, given in zip(_leaves((arrays, weights)), _leaves((case.arguments(), case.weights())), strict=True):
         np.testing.assert_array_equal(backend.to_numpy((ours,))[0], given)
 

@@ -3,11 +3,11 @@
 import pytest
 
 import lstm_xp as lx
-from conformance import oracle
+from conformance import oracle, textbook
 from conformance.backends import Backend
 from conformance.cases import Case, map_arrays
-from conformance.compare import TOLERANCE, flat, tolerance_of
-from conformance.running import Checker, as_numpy, fit, run
+from conformance.compare import TOLERANCE, tolerance_of
+from conformance.running import Checker, as_numpy, fit, forward, run
 
 
 @pytest.mark.cases(lambda case: case.variant != "torch" and case.time < 1000)
@@ -15,8 +15,7 @@ def test_equals_onnx_runtime(backend: Backend, case: Case, check: Checker) -> No
     check(run(case, backend), oracle.truth(case), tolerance_of(case))
 
 
-# What ONNX's LSTM does not have, or not together. Its results on NumPy are the expectation here; that those are right
-# is shown in tests/.
+# What ONNX's LSTM does not have, or not together.
 BESIDE_ONNX = {
     "clip_cell, clip_proj": lx.CellOptions(clip_cell=0.3, clip_proj=0.2),
     "peephole on the old cell state": lx.CellOptions(peephole_output="old"),
@@ -30,15 +29,9 @@ BESIDE_ONNX = {
 
 
 @pytest.mark.parametrize("name", BESIDE_ONNX)
-def test_equals_numpy(backend: Backend, dtype: str, name: str, check: Checker) -> None:
+def test_equals_the_textbook(backend: Backend, dtype: str, name: str, check: Checker) -> None:
     case = fit(Case(time=3, num_layers=2, proj_size=2, peephole=True, scale=0.5, dtype=dtype), backend)
-    expected = flat(case.lstm(options=BESIDE_ONNX[name])(**case.arguments()))
+    expected = textbook.answer(case, BESIDE_ONNX[name])
     arrays, weights = map_arrays(backend.array, (case.arguments(), case.weights()))
-    result = backend.call(
-        lambda weights, arrays: flat(
-            lx.lstm(weights=weights, **arrays, options=BESIDE_ONNX[name], engine=backend.engine)
-        ),
-        weights,
-        arrays,
-    )
+    result = forward(case, backend, weights, arrays, options=BESIDE_ONNX[name])
     check(as_numpy(backend, result, arrays["x"]), expected, TOLERANCE[dtype])

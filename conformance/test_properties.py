@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import lstm_xp as lx
 from conformance.backends import Backend
 from conformance.cases import Case, map_arrays
-from conformance.compare import TOLERANCE, flat
+from conformance.compare import TOLERANCE
 from conformance.running import Checker, fit, forward, run
 from conformance.strategies import cases
 
@@ -121,7 +121,7 @@ def test_reversed_in_time_twice_is_itself(backend: Backend, check: Checker) -> N
 
 
 def test_zero_weights_leave_half_of_the_cell_state_at_each_step(backend: Backend, check: Checker) -> None:
-    """Gates are sigmoid(0) = 1/2 and the candidate tanh(0) = 0: c_t = c_0 / 2**t, h_t = tanh(c_t) / 2."""
+    """With gates sigmoid(0) = 1/2 and the candidate tanh(0) = 0, c_t = c_0 / 2**t and h_t = tanh(c_t) / 2."""
 
     @over(
         backend,
@@ -148,10 +148,9 @@ NEUTRAL = [
 def test_neutral_options_are_the_plain_lstm_bit_for_bit(backend: Backend, neutral: dict[str, Any]) -> None:
     case = fit(Case(time=2, num_layers=2, dtype=backend.dtypes[0]), backend)
     weights, arrays = map_arrays(backend.array, (case.weights(), case.arguments()))
-    call = lambda options: backend.to_numpy(
-        backend.call(
-            lambda w, a: flat(lx.lstm(weights=w, **a, options=options, engine=backend.engine)), weights, arrays
-        )
-    )
-    for a, b in zip(call(lx.CellOptions(**neutral)), call(lx.CellOptions()), strict=True):
+    results = [
+        backend.to_numpy(forward(case, backend, weights, arrays, options=options))
+        for options in (lx.CellOptions(**neutral), lx.CellOptions())
+    ]
+    for a, b in zip(*results, strict=True):
         np.testing.assert_array_equal(a, b)

@@ -262,6 +262,11 @@ def test_page_says_what_was_found(report: dict[str, Any]) -> None:
     assert sum(UNSAFE in text for text in texts) == 3  # a failure's message, a crash, a switch
 
 
+def test_page_sets_code_in_reasons(report: dict[str, Any]) -> None:
+    report["backends"]["jax"]["capabilities"]["cell"] = results(xfailed=1, gaps=[gap(reason="no `a<b>`")])
+    assert "a<b>" in Page(page(report)).texts["code"]
+
+
 def test_page_links_only_to_the_web(report: dict[str, Any]) -> None:
     unsafe = results(xfailed=1, gaps=[gap(link="javascript:alert(1)")])
     report["backends"]["jax"]["capabilities"]["cell"] = unsafe
@@ -325,6 +330,16 @@ def test_readme_says_what_was_found(written: str) -> None:
     assert f"Violation of the standard: NaN is lost ([link]({LINK}))" in written
     assert "Not run: no GPU" in written
     assert "<script" not in written
+
+
+def test_readme_escapes_all_but_code(report: dict[str, Any]) -> None:
+    reason = "`cumulative_sum` gives [x] of <y_z>"
+    report["backends"]["jax"]["capabilities"]["cell"] = results(xfailed=1, gaps=[gap(reason=reason)])
+    assert r"`cumulative_sum` gives \[x\] of \<y\_z\> (" in readme.render(report)
+
+
+def test_readme_has_the_version_beside_the_library(report: dict[str, Any]) -> None:
+    assert "| `jax-jit` | JAX 1.0, jit | ✓" in readme.render(report)
 
 
 def test_check_passes_on_what_was_written(report: dict[str, Any], written: str) -> None:

@@ -13,13 +13,13 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 COPIED = ("lstm_xp", "conformance", "tests", "pyproject.toml")
 
-# Where the platform can fork, processes find what is imported here ready: they start in milliseconds. JAX, whose threads
-# a fork loses, and torch are left to those that need them.
-_CONTEXT = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
-_CONTEXT.set_forkserver_preload(["array_api_compat", "array_api_strict", "hypothesis", "numpy", "pytest"])
+# Where the platform can fork, processes find these imported: they start in milliseconds. torch and JAX, whose threads a
+# fork loses, are left to those that need them.
+_CONTEXT: Any = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+_CONTEXT.set_forkserver_preload(["array_api_compat", "array_api_strict", "hypothesis", "numpy", __name__])
 
 Outcome = Literal["survived", "killed", "error", "timeout"]
 
@@ -105,6 +105,7 @@ def _be_the_process(folder: Path, stages: list[list[str]], answer: Connection) -
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True  # that of a mutant could be taken for the next one's
+    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     for name in [name for name in sys.modules if name.partition(".")[0] in ("lstm_xp", "conformance")]:
         del sys.modules[name]
     with Path(os.devnull).open("w") as nowhere:
@@ -123,8 +124,8 @@ def _first_failure(folder: Path, stages: list[list[str]]) -> Verdict:
     importlib.import_module("conformance.cases")
     for arguments in stages:
         watcher = _Watcher()
-        # Plain assertions: rewriting them takes longer than most mutants live.
-        settings = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        # No rewriting of assertions, no plugins: they take longer than most mutants live.
+        settings = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
         code = pytest.main([*arguments, *settings], plugins=[watcher])
         if watcher.first is not None:
             return watcher.first

@@ -1,0 +1,197 @@
+"""The command."""
+
+import argparse
+import ast
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, zip_longest
+from pathlib import Path
+from queue import SimpleQueue
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import conformance.mutate
+from conformance.mutate.equivalent import EQUIVALENT, Key
+from conformance.mutate.judge import ROOT, Verdict, copy_to, judge
+from conformance.mutate.operators import OPERATORS
+from conformance.mutate.source import Mutant, Source, fields_of_classes, generate
+from conformance.mutate.table import Judged, as_data, show, show_mutant
+
+PACKAGE = ROOT / "lstm_xp"
+
+
+def _suite(*capabilities: str, on: str) -> list[str]:
+    return [*(f"conformance/test_{name}.py" for name in capabilities), f"--xp={on}", "--oracle=frozen"]
+
+
+# What judges, one after the other: first what is quick and tells most. strict-2023.12 is on a device that is not the
+# library's default, and refuses whatever the standard does not have.
+NUMBERS = _suite(
+    *("sequence", "masking", "cell", "options", "sizes", "numbers", "streaming", "memory", "refusals", "properties"),
+    on="numpy,strict-2023.12",
+)
+ARGUMENTS = ["tests/test_errors.py", "tests/test_lstm_object.py", "tests/test_options.py", "--with=array_api_strict"]
+ON_JAX = _suite("sequence", "masking", "cell", on="jax")
+TARGETS: dict[str, list[list[str]]] = {
+    "_activations.py": [NUMBERS, ARGUMENTS],
+    "_cell.py": [NUMBERS, ARGUMENTS],
+    "_namespace.py": [NUMBERS, ARGUMENTS],
+    "_options.py": [NUMBERS, ARGUMENTS],
+    "_sequence.py": [NUMBERS, ARGUMENTS],
+    "_weights.py": [NUMBERS, ARGUMENTS],
+    "engines/_stack.py": [NUMBERS, ARGUMENTS],
+    "engines/jax.py": [ON_JAX],
+    "engines/standard.py": [NUMBERS, ARGUMENTS],
+}
+
+REASONS = {key: reason for reason, keys in EQUIVALENT.items() for key in keys}
+
+
+def key_of(mutant: Mutant) -> Key:
+    """Return by what a mutant is known: not by its line's number, which any edit changes."""
+    return Key(mutant.file, mutant.operator, mutant.before, mutant.after)
+
+
+def mutants_of(files: Iterable[str]) -> list[Mutant]:
+    """Return all mutants of some files of the package, in the order of the source."""
+    fields = fields_of_classes(ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py")))
+    sources = (Source(file, (PACKAGE / file).read_text(encoding="utf-8"), fields) for file in files)
+    return [mutant for source in sources for mutant in generate(source, OPERATORS)]
+
+
+def sample(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
+    """Return some of the mutants, spread over files and operators."""
+    groups: dict[tuple[str, str], list[Mutant]] = {}
+    for mutant in random.Random(seed).sample(mutants, len(mutants)):  # noqa: S311
+        groups.setdefault((mutant.file, mutant.operator), []).append(mutant)
+    one_of_each = chain.from_iterable(zip_longest(*groups.values()))
+    return [mutant for mutant in one_of_each if mutant is not None][:number]
+
+
+def run(mutants: Sequence[Mutant], jobs: int, limit: float) -> Iterator[Verdict]:
+    """
+    Run the suite on each mutant, after it has passed on the source as it is.
+
+    Parameters
+    ----------
+    mutants : sequence of Mutant
+        The mutants.
+    jobs : int
+        How many at a time.
+    limit : float
+        The seconds after which one is stopped.
+
+    Yields
+    ------
+    Verdict
+        What the suite said of each, in their order.
+
+    Raises
+    ------
+    SystemExit
+        The suite does not pass on the source as it is.
+    """
+    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
+        untouched = copy_to(Path(temporary).resolve() / "untouched")
+        folders: SimpleQueue[Path] = SimpleQueue()
+        for k in range(jobs):
+            folders.put(Path(shutil.copytree(untouched, untouched.with_name(f"copy_{k}"))))
+
+        def in_a_copy(mutant: Mutant) -> Verdict:
+            folder = folders.get()
+            changed = folder / "lstm_xp" / mutant.file
+            changed.write_text(mutant.source, encoding="utf-8")
+            verdict = judge(folder, TARGETS[mutant.file], limit)
+            shutil.copy2(untouched / "lstm_xp" / mutant.file, changed)
+            folders.put(folder)
+            return verdict
+
+        files = dict.fromkeys(mutant.file for mutant in mutants)
+        stages = {tuple(stage): stage for file in files for stage in TARGETS[file]}.values()
+        verdicts = pool.map(lambda stage: judge(untouched, [stage], 10 * limit), stages)
+        for stage, verdict in zip(stages, verdicts, strict=True):
+            if verdict.outcome != "survived":
+                msg = f"the suite does not pass on the source as it is: {' '.join(stage)}: {': '.join(verdict)}"
+                raise SystemExit(msg)
+        try:
+            yield from pool.map(in_a_copy, mutants)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def stale_reasons(mutants: Iterable[Mutant], judged: Iterable[Judged]) -> list[tuple[Key, str]]:
+    """
+    Return the reasons that are none, and what became of their mutants.
+
+    Parameters
+    ----------
+    mutants : iterable of Mutant
+        All there are of some files.
+    judged : iterable of Judged
+        Those that were run.
+
+    Returns
+    -------
+    list of tuple
+        The key of a reason, and what is wrong with it.
+    """
+    there = {key_of(mutant): mutant.file for mutant in mutants}
+    gone = [(key, "there is no such mutant") for key in REASONS if key.file in there.values() and key not in there]
+    died = {key_of(mutant): verdict for mutant, verdict, reason in judged if reason and verdict.outcome != "survived"}
+    return gone + [(key, f"it was noticed by {verdict.test}: {verdict.message}") for key, verdict in died.items()]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m conformance.mutate", description=conformance.mutate.__doc__)
+    parser.add_argument("--file", action="append", choices=TARGETS, help="only this file; may be repeated")
+    parser.add_argument("--operator", action="append", choices=OPERATORS, help="only this operator; may be repeated")
+    parser.add_argument("--sample", type=int, metavar="N", help="only so many, spread over files and operators")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample; default: 0")
+    parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at a time; default: 2")
+    parser.add_argument("--limit", type=float, default=120, metavar="SECONDS", help="for one mutant; default: 120")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where all of it is written to")
+    return parser
+
+
+def main() -> int:
+    """Run the command; return its exit code: 1 if the suite has a hole or a reason is stale."""
+    given = _parser().parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    everything = mutants_of(given.file or TARGETS)
+    mutants = [mutant for mutant in everything if mutant.operator in (given.operator or OPERATORS)]
+    if given.sample is not None:
+        mutants = sample(mutants, given.sample, given.seed)
+    if given.list:
+        for mutant in mutants:
+            show_mutant(mutant, console)
+        console.print(f"{len(mutants)} mutants", style="bold")
+        return 0
+
+    # Before a process imports NumPy: the arrays are tiny, threads of BLAS would only wait for each other.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+    start = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        verdicts = progress.track(run(mutants, given.jobs, given.limit), len(mutants), description="mutants")
+        judged = [Judged(mutant, v, REASONS.get(key_of(mutant))) for mutant, v in zip(mutants, verdicts, strict=True)]
+    seconds = time.perf_counter() - start
+    stale = stale_reasons(everything, judged)
+    show(judged, stale, console)
+    console.print(f"{seconds:.0f} s")
+    if given.json is not None:
+        given.json.write_text(json.dumps(as_data(judged, stale, seconds), indent=1) + "\n", encoding="utf-8")
+    return int(bool(stale) or any(each.is_hole for each in judged))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

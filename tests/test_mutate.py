@@ -1,0 +1,176 @@
+"""The suite's teeth: the operators make the mutants that they should, and the suite kills them."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from conformance.mutate.__main__ import TARGETS, key_of, mutants_of, sample, stale_reasons
+from conformance.mutate.judge import ROOT, Verdict
+from conformance.mutate.operators import OPERATORS
+from conformance.mutate.source import Mutant, Source, fields_of_classes, generate
+from conformance.mutate.table import Judged
+
+
+def changes(operator: str, source: str) -> list[str]:
+    """Return the changed lines that an operator makes of a program."""
+    text = Source("program.py", source, fields_of_classes([ast.parse(source)]))
+    return [mutant.after for mutant in generate(text, {operator: OPERATORS[operator]})]
+
+
+# operator -> (program, the lines that become of it)
+EXAMPLES: dict[str, tuple[str, list[str]]] = {
+    "slice": ("a[1:k]", ["a[2:k]", "a[0:k]"]),
+    "index": ("a[0] + a[k, 1]", ["a[1] + a[k, 1]", "a[0] + a[k, 0]"]),
+    "axis": ("f(a, axis=0)", ["f(a, axis=1)", "f(a, axis=(-1))"]),
+    "integer": ("4 * n", ["5 * n", "3 * n"]),
+    "bound": (
+        "z[k * n :]",
+        ["z[ :]", "z[(k * n) + 1 :]", "z[(k * n) - 1 :]"],
+    ),
+    "row": ("a[row, :]", ["a[row - 1, :]"]),
+    "count": ("f(len(a))", ["f((len(a) - 1))"]),
+    "float": ("1.0 - i + 0.0", ["0.5 - i + 0.0", "1.0 - i + 0.5"]),
+    "sign": ("a + b - c", ["a + b + c", "a - b - c"]),
+    "operation": ("a @ b", ["a * b"]),
+    "operand": ("f * c + i", ["(f * c)", "i", "f + i", "c + i"]),
+    "comparison": ("t < n", ["t <= n"]),
+    "connective": ("a and b and c", ["a or b or c"]),
+    "opposite": ("all(a) + clip(b, min=0)", ["any(a) + clip(b, min=0)", "all(a) + clip(b, max=0)"]),
+    "condition": ("if a:\n    raise e", ["if not a:"]),
+    "branch": ("b if a is None else c", ["b", "c"]),
+    "where": ("xp.where(m, a, b)", ["xp.where(m, b, a)", "a", "b"]),
+    "direction": (
+        "loop(reversed(a), b[::-1], reverse)",
+        ["loop(a, b[::-1], reverse)", "loop(reversed(a), b, reverse)", "loop(reversed(a), b[::-1], (not reverse))"],
+    ),
+    "truth": ("f(True)", ["f(False)"]),
+    "string": ('if a == "zero":\n    f("zero")', ['if a == "?":']),
+    "unpacking": ("a, b, c = d", ["b, a, c = d", "c, b, a = d", "a, c, b = d"]),
+    "tuple": ("f((h, c)) + (x in (h, c))", ["f((c, h)) + (x in (h, c))"]),
+    "argument": ("peep(p, z, 1)", ["peep(z, p, 1)"]),
+    "unwrap": ("clip(xp.tanh(c, k))", ["xp.tanh(c, k)", "clip(c)"]),
+    "sibling": (
+        "def f(state):\n    h, c = state\n    return h * w.first\nclass W:\n    first: int\n    second: int",
+        ["return c * w.first", "return h * w.second"],
+    ),
+    "statement": ("f(a)\nb += 1\nraise ValueError(b + c)", ["pass"] * 3),
+    "return": ("def f(a) -> int | None:\n    return a\ndef g(a) -> int:\n    return a", ["return None"]),
+    "dtype": ("zeros(n, dtype=d, device=e)", ["zeros(n,  device=e)"]),
+    "device": ("zeros(n, dtype=d, **device_keyword(x))", ["zeros(n, dtype=d, )"]),
+    "keyword": ("f(a, axis=0)", ["f(a, )"]),
+    "integer dtype": ("astype(a, xp.int32)", ["astype(a, xp.int8)"]),
+}
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_an_operator_makes(operator: str) -> None:
+    source, expected = EXAMPLES[operator]
+    found = changes(operator, source)
+    assert [" ".join(line.split()) for line in expected] == found
+
+
+def test_nothing_is_made_of_what_does_not_compute() -> None:
+    source = '''
+"""Return 1 + 1."""
+from a import b, c
+Pair: TypeAlias = tuple[int, 0, 1]
+class Sizes(Base[0]):
+    """Two of them, not 3."""
+    rows: Annotated[int, 4]
+@cache(maxsize=2)
+def f(a: Literal[1]) -> tuple[int, 3]:
+    msg = "not " + f"{a + 1}"
+    raise ValueError(msg, 1 + 2)
+'''
+    assert {mutant.after for mutant in generate(Source("program.py", source, {}), OPERATORS)} == {"pass"}
+
+
+def test_two_mutants_are_never_the_same() -> None:
+    source = Source("program.py", "a[::-1] + b[1]\n", {})
+    trees = [ast.dump(ast.parse(mutant.source)) for mutant in generate(source, OPERATORS)]
+    assert len(set(trees)) == len(trees) > 5
+    assert ast.dump(source.tree) not in trees
+
+
+def test_the_rest_of_the_file_stays_as_it_is() -> None:
+    source = "# Äußerst\nx = f(\n    {},  # first\n    {},\n)\ny = 2\n"
+    (mutant,) = generate(Source("program.py", source.format("a", "b"), {}), {"argument": OPERATORS["argument"]})
+    assert mutant == ("program.py", 3, "argument", "a, # first b,", "b, # first a,", source.format("b", "a"))
+
+
+@cache
+def everything() -> list[Mutant]:
+    return mutants_of(TARGETS)
+
+
+# What the mutants have to be about, and at least how many of them there are.
+KINDS: dict[str, tuple[Callable[[Mutant], bool], int]] = {
+    "a gate's slice": (lambda m: "z_i, z_f, z_g, z_o" in m.before and m.operator in ("slice", "bound"), 8),
+    "the gates' order": (lambda m: "z_i, z_f, z_g, z_o" in m.before and m.operator == "unpacking", 6),
+    "sign": (lambda m: m.operator == "sign", 20),
+    "bias": (lambda m: "bias" in m.before and m.operator in ("operand", "sibling", "branch"), 8),
+    "index": (lambda m: m.operator == "index", 30),
+    "direction": (lambda m: m.operator == "direction", 10),
+    "state row": (lambda m: "state[0][row, :, :]" in m.before, 8),
+    "where branch": (lambda m: m.operator == "where", 20),
+    "dtype": (lambda m: "dtype" in m.operator, 6),
+    "device": (lambda m: m.operator == "device", 1),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_there_are_mutants_of_every_kind(kind: str) -> None:
+    is_of_kind, number = KINDS[kind]
+    assert sum(map(is_of_kind, everything())) >= number
+
+
+def test_every_operator_finds_a_place_in_the_source() -> None:
+    assert {mutant.operator for mutant in everything()} == set(OPERATORS)
+    assert {mutant.file for mutant in everything()} == set(TARGETS)
+
+
+def test_a_mutant_is_its_file_but_for_some_lines() -> None:
+    for mutant in everything():
+        lines = (ROOT / "lstm_xp" / mutant.file).read_text(encoding="utf-8").splitlines()
+        changed = mutant.source.splitlines()
+        assert changed[: mutant.line - 1] == lines[: mutant.line - 1]
+        assert changed != lines
+
+
+def test_a_sample_is_spread_over_files_and_operators() -> None:
+    number = len({(mutant.file, mutant.operator) for mutant in everything()})
+    chosen = sample(everything(), number, seed=1)
+    assert len({(mutant.file, mutant.operator) for mutant in chosen}) == number
+    assert chosen == sample(everything(), number, seed=1) != sample(everything(), number, seed=2)
+
+
+def test_reasons_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead, gone = everything()[0], everything()[1]
+    reasons = {key_of(dead): "it is the same", key_of(gone): "it is the same"}
+    monkeypatch.setattr("conformance.mutate.__main__.REASONS", reasons)
+    judged = [Judged(dead, Verdict("killed", "test_x", "differs"), reasons[key_of(dead)])]
+    there = [mutant for mutant in everything() if mutant != gone]
+    assert stale_reasons(there, judged) == [
+        (key_of(gone), "there is no such mutant"),
+        (key_of(dead), "it was noticed by test_x: differs"),
+    ]
+    assert stale_reasons(everything(), [judged[0]._replace(verdict=Verdict("survived"))]) == []
+
+
+@pytest.mark.needs("array_api_strict")
+def test_the_suite_passes_on_the_source_and_kills_mutants_of_it(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    command = [sys.executable, "-m", "conformance.mutate", "--file=_cell.py", "--file=engines/_stack.py"]
+    operators = ["--operator=unpacking", "--operator=where", "--operator=direction"]
+    done = subprocess.run(
+        [*command, *operators, "--sample=6", f"--json={report}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "6 mutants: 6 killed" in done.stdout
+    assert {each["outcome"] for each in json.loads(report.read_text())["mutants"]} == {"killed"}
