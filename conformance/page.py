@@ -99,9 +99,8 @@ def _facts(report: Report) -> str:
 
 def _matrix(table: Matrix) -> str:
     rows = []
-    longest = max((row.steps or 0 for row in table.rows), default=0)
     for row in table.rows:
-        steps = f"T up to {row.steps}" if row.steps and row.steps < longest else ""
+        steps = f"T ≤ {row.steps}" if row.steps else ""
         small = [escape(" · ".join(filter(None, (str(row.data.get("version", "")), steps))))]
         if row.not_run is not None:
             small.append(f"not run{_links([row.not_run], table)}")

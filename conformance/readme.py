@@ -83,9 +83,10 @@ def render(report: Report) -> str:
         [
             _line(["row", "arrays", *(column.title for column in GROUPS)]),
             _line(["---"] * (len(GROUPS) + 2)),
-            *(_row(row, max(row.steps or 0 for row in table.rows), numbers) for row in table.rows),
+            *(_row(row, numbers) for row in table.rows),
             "",
-            f"{legend}. The power of ten is one that the largest error does not exceed.",
+            f"{legend}. The power of ten is one that the largest error does not exceed. The cases are those of the tier "
+            f"`{report['tier']}`, and T is how long the longest sequences in them were.",
             "",
             *(f"{number}. {_told(note)}" for note, number in numbers.items()),
             "",
@@ -93,15 +94,15 @@ def render(report: Report) -> str:
     )
 
 
-def _row(row: Row, longest: int, numbers: Mapping[Note, int]) -> str:
+def _row(row: Row, numbers: Mapping[Note, int]) -> str:
     library, comma, state = row.title.partition(",")
     head = _escape(f"{library} {row.data.get('version', '')}".strip() + comma + state)
     if row.not_run is not None:
         head += f", {row.not_run.label}{_numbers([row.not_run], numbers)}"
     said = []
     for column, cell in zip(GROUPS, row.cells, strict=True):
-        is_shorter = column.title == LONG and cell.total and row.steps is not None and row.steps < longest
-        limit = f", T ≤ {row.steps}" if is_shorter else ""
+        # How long is long depends on the tier and the library: a sign alone would promise too much.
+        limit = f", T ≤ {row.steps}" if column.title == LONG and cell.total else ""
         said.append(f"{cell.status.sign} {decade(cell.error)}{limit}".rstrip() + _numbers(_notes(cell), numbers))
     return _line([f"`{row.name}`", head, *said])
 

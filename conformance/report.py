@@ -278,6 +278,16 @@ def in_units(units: float | None) -> str:
     return "<0.01 tol" if 0 < units < 0.01 else f"{units:.2g} tol"
 
 
+def longest_times(report: Report) -> str:
+    """Return how long the sequences were: for most rows, then for those that differ."""
+    rows: dict[int, list[str]] = {}
+    for row in matrix(report).rows:
+        if row.steps is not None:
+            rows.setdefault(row.steps, []).append(row.name)
+    ranked = sorted(rows, key=lambda steps: len(rows[steps]), reverse=True)
+    return "; ".join(str(steps) + (f" in {', '.join(rows[steps])}" if k else "") for k, steps in enumerate(ranked))
+
+
 def facts(report: Report) -> dict[str, str]:
     """Return what a run was made with."""
     return {
@@ -285,6 +295,7 @@ def facts(report: Report) -> dict[str, str]:
         for name, said in {
             "lstm_xp": report["lstm_xp"],
             "cases": f"tier {report['tier']}",
+            "longest T": longest_times(report),
             "Python": report["python"],
             "platform": report.get("platform", ""),
             "date": report.get("date", ""),

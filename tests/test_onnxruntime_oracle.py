@@ -109,9 +109,9 @@ def assert_same(
     each = options if isinstance(options, tuple) else (options,)
     gates = {spelled(one.activations[0]) for one in each}
     calm = {gate.partition(":")[0] for gate in gates} <= BOUNDED_GATES
-    # The default threshold, 1, lets little through at torch's size.
-    scales = (4.0, 2.0, 1.5, 1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
-    for scale in scales[0 if "thresholded_relu" in str(each) else 3 if calm else 4 :]:
+    # The default threshold, 1, opens no gate at half of torch's size, and few at the whole.
+    scales = (1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125)
+    for scale in scales if calm or "thresholded_relu" in gates else scales[1:]:
         case = case.replace(scale=scale)
         expected = oracle_answer(case, options, direction, lengths, state=state)
         if largest(expected) < LARGEST:
@@ -148,7 +148,7 @@ def test_default_options(direction: str, bias: tuple[str, ...], peephole: bool, 
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=spelled)
 def test_every_activation_in_every_role(activation: Any, role: str, direction: str) -> None:
     options = with_activation(role, activation)
-    case = CASE.replace(seed=8)  # gates and cell states beyond the default threshold, 1
+    case = CASE.replace(seed=32)  # gates and cell states beyond the default threshold, 1
     for answer in (
         assert_same(case, options, direction),
         assert_same(case.replace(peephole=True), options, direction, LENGTHS[0]),

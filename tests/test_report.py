@@ -154,6 +154,16 @@ def test_every_capability_has_its_place() -> None:
     assert readme.LONG in [group.title for group in readme.GROUPS]
 
 
+def test_everything_says_how_long_the_sequences_were(report: dict[str, Any]) -> None:
+    """Also where they were short on every library, as in a tier of few steps."""
+    assert "longest T   1000; 7 in dask" in printed(report)
+    for each in report["backends"].values():
+        each["steps"] = 3
+    assert "longest T   3\n" in printed(report)
+    assert "✓ 1e-15, T ≤ 3 |" in readme.render(report)
+    assert page(report).count("T ≤ 3<") >= len(BACKENDS) - 1
+
+
 def test_a_new_capability_is_shown(report: dict[str, Any]) -> None:
     report["backends"]["numpy"]["capabilities"]["novelty"] = results(error=3e-3, units=0.3)
     assert matrix(report).columns[-1].title == "novelty"
@@ -257,7 +267,7 @@ def test_page_is_whole_and_refers_to_nothing_outside(report: dict[str, Any]) -> 
 
 def test_page_says_what_was_found(report: dict[str, Any]) -> None:
     texts = [text for each in Page(page(report)).texts.values() for text in each]
-    for said in ("0.012 tol", "NaN is lost", "no GPU", "crashed", "T up to 7"):
+    for said in ("0.012 tol", "NaN is lost", "no GPU", "crashed", "1.0 · T ≤ 7", "1.0 · T ≤ 1000"):
         assert any(said in text for text in texts), said
     assert sum(UNSAFE in text for text in texts) == 3  # a failure's message, a crash, a switch
 
@@ -324,7 +334,9 @@ def test_readme_is_rewritten_between_its_markers(report: dict[str, Any], written
 def test_readme_says_what_was_found(written: str) -> None:
     lines = {line.split(" | ")[0]: line for line in written.splitlines()}
     assert "✓ 1e-15 |" in lines["| `numpy`"]
-    assert "✓ 1e-15, T ≤ 7" in lines["| `dask`"]
+    assert "✓ 1e-15, T ≤ 7 |" in lines["| `dask`"]
+    assert "✓ 1e-15, T ≤ 1000 |" in lines["| `numpy`"]
+    assert "tier `core`" in written
     assert "| ✗ 1e-7 |" in lines["| `dask`"]
     assert "CuPy, not run <sup>" in lines["| `cupy`"]
     assert f"Violation of the standard: NaN is lost ([link]({LINK}))" in written
