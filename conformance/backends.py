@@ -83,6 +83,8 @@ class Backend:
         The real floating dtypes of the standard that it has.
     steps : int, optional
         The longest sequence that a test may ask for.
+    tier : str, optional
+        How many cases it runs, at most: a key of `TIERS`. ``"core"`` where a case takes more than some milliseconds.
     examples : int, optional
         How many examples a property is tried on.
     requires : str, optional
@@ -114,6 +116,7 @@ class Backend:
     gradients: Callable[[Callable[[dict[str, Any]], Any], dict[str, Any]], dict[str, Any]] | None = None
     dtypes: tuple[str, ...] = ("float64", "float32")
     steps: int = 1000
+    tier: str = "full"
     examples: int = 30
     requires: str | None = None
     device: str | None = None
@@ -402,11 +405,21 @@ BACKENDS = (
         compile=_torch_compile,
         calling=_torch_compiling,
         only=("cell",),
+        tier="core",
         slow=True,
         **(_TORCH | {"context": _torch_compiled_anew}),
     ),
     Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **_JAX),
-    Backend("jax-jit", "jax.numpy", "JAX, jit", compile=_jax_compile, gradients=_jax_jit_gradients, slow=True, **_JAX),
+    Backend(
+        "jax-jit",
+        "jax.numpy",
+        "JAX, jit",
+        compile=_jax_compile,
+        gradients=_jax_jit_gradients,
+        tier="core",
+        slow=True,
+        **_JAX,
+    ),
     Backend(
         "dask",
         "dask.array",
@@ -415,9 +428,10 @@ BACKENDS = (
         _dask_to_numpy,
         calling=_dask_refuses_to_compute,
         steps=2,
+        tier="core",
         examples=2,
     ),
-    Backend("ndonnx", "ndonnx", "ndonnx", to_numpy=_ndonnx_to_numpy, steps=2, examples=1, slow=True),
+    Backend("ndonnx", "ndonnx", "ndonnx", to_numpy=_ndonnx_to_numpy, steps=2, tier="core", examples=1, slow=True),
     Backend("mlx", "mlx.core", "MLX (CPU)", _mlx_asarray, gradients=_mlx_gradients, gaps=_MLX_GAPS),
     Backend(
         "sparse",
@@ -425,6 +439,7 @@ BACKENDS = (
         "pydata/sparse, dense values",
         to_numpy=_sparse_to_numpy,
         steps=7,
+        tier="core",
         examples=3,
         slow=True,
         gaps=_SPARSE_GAPS,
@@ -439,6 +454,7 @@ BACKENDS = (
         requires="cubed",
         gaps=_CUBED_GAPS,
         steps=2,
+        tier="core",
         examples=1,
         slow=True,
     ),

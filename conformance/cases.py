@@ -290,7 +290,7 @@ def _full() -> Iterable[Case]:
     Lengths of time and variants of the cell go round beside them, each at its own pace, so that any two settings meet.
     """
     combinations = product(
-        (("3", "5", "4", "2"), ("4", "3", "6", "5"), ("-", "5", "4", "2")),
+        (("3", "5", "6", "4"), ("4", "3", "6", "5"), ("-", "5", "6", "4")),
         (True, False),
         ("1", "2"),
         _WAYS,
@@ -307,7 +307,7 @@ def _full() -> Iterable[Case]:
                 "N": n,
                 "I": i,
                 "H": h,
-                "P": ("6" if times[k * 5 % 11] == p else p) if projected else "-",
+                "P": p if projected else "-",
                 "layers": layers,
                 "way": way,
                 "bias": bias,

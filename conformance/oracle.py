@@ -33,7 +33,11 @@ asked: dict[str, dict[str, Answer]] = {oracle: {} for oracle in NEEDS}
 
 
 class UnknownAnswerError(Exception):
-    """An oracle is not installed, and its answer is not among the frozen ones."""
+    """An oracle is not there to be asked, and its answer is not among the frozen ones."""
+
+    def __init__(self, oracle: str, question: str) -> None:
+        self.summary = f"{oracle} was not there to be asked, and its answer is not among the frozen ones"
+        super().__init__(f"{self.summary}: {question}; install {' and '.join(NEEDS[oracle])}")
 
 
 def is_live(oracle: str) -> bool:
@@ -69,8 +73,7 @@ def ask(oracle: str, question: str, answer: Callable[[], Answer]) -> Answer:
     try:
         return frozen(oracle)[question]
     except KeyError:
-        msg = f"the answer of {oracle} to {question!r} is not frozen; install {' and '.join(NEEDS[oracle])} to ask it"
-        raise UnknownAnswerError(msg) from None
+        raise UnknownAnswerError(oracle, question) from None
 
 
 @cache

@@ -85,8 +85,9 @@ def render(report: Report) -> str:
             _line(["---"] * (len(GROUPS) + 2)),
             *(_row(row, numbers) for row in table.rows),
             "",
-            f"{legend}. The power of ten is one that the largest error does not exceed. The cases are those of the tier "
-            f"`{report['tier']}`, and T is how long the longest sequences in them were.",
+            f"{legend}. The power of ten is one that the largest error does not exceed.",
+            "",
+            f"Measured with the cases of the tier `{report['tier']}`. T is the length of the longest sequences.",
             "",
             *(f"{number}. {_told(note)}" for note, number in numbers.items()),
             "",

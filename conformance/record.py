@@ -23,9 +23,8 @@ VARIABLES = re.compile(
 )
 
 
-def environment() -> dict[str, str]:
-    """Return the environment variables that may have had an effect."""
-    return {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name) and value}
+# Environment variables that may have had an effect, as they were before the libraries set some of their own.
+ENVIRONMENT = {name: value for name, value in sorted(os.environ.items()) if VARIABLES.match(name) and value}
 
 
 def oracles() -> dict[str, str]:
@@ -49,6 +48,7 @@ def describe(backend: Backend) -> dict[str, Any]:
             "dtypes": list(backend.dtypes),
             "engine": backend.engine,
             "steps": backend.steps,
+            "tier": backend.tier,
             "switches": _switches(),
             "only": backend.only,
             "not_run": None,
@@ -101,7 +101,7 @@ def header(backends: Iterable[Backend], tier: str) -> list[str]:
         lines += [f"    {name}: {value}" for name, value in row["switches"].items()]
     lines += [f"  oracle: {name} {said}" for name, said in oracles().items()]
     lines.append("  tolerances: " + ", ".join(f"{value:.0e} in {name}" for name, value in TOLERANCE.items()))
-    lines += [f"  environment: {name}={value}" for name, value in environment().items()]
+    lines += [f"  environment: {name}={value}" for name, value in ENVIRONMENT.items()]
     return lines
 
 
@@ -153,7 +153,7 @@ class Results:
             "python": sys.version.partition(" ")[0],
             "oracles": oracles(),
             "tolerances": TOLERANCE,
-            "environment": environment(),
+            "environment": ENVIRONMENT,
             "backends": {
                 backend.name: describe(backend) | self.rows.get(backend.name, {"seconds": 0.0, "capabilities": {}})
                 for backend in backends

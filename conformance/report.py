@@ -75,7 +75,7 @@ class Note:
         """What kind of reason it is."""
         if self.kind == "skip":
             return "limit" if self.link else "does not apply"
-        return {"xfail": "violation of the standard"}.get(self.kind, self.kind)
+        return {"xfail": "violation of the standard", "unknown": "not known"}.get(self.kind, self.kind)
 
     @property
     def url(self) -> str | None:

@@ -130,6 +130,8 @@ def select(given: dict[str, Any]) -> Selection:
             raise SelectionError(msg)
     longest = min(STEPS[given["tier"]], given["steps"] or STEPS[given["tier"]])
     rows = [replace(row, steps=min(row.steps, longest)) for row in rows]
+    if given["tier"] == "core":
+        rows = [replace(row, tier="core") for row in rows]
     gaps = tuple(
         gap
         for kind in ("skip", "xfail")
