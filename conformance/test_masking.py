@@ -7,7 +7,7 @@ from conformance import oracle
 from conformance.backends import Backend
 from conformance.cases import Case
 from conformance.compare import tolerance_of
-from conformance.running import Checker, run
+from conformance.running import Checker, fit, run
 
 
 @pytest.mark.cases(lambda case: case.valid != "all" and case.variant == "torch" and case.time < 1000)
@@ -33,3 +33,12 @@ def test_a_row_without_a_valid_step_returns_its_initial_state(backend: Backend, 
     assert not output[:, 3].any()
     np.testing.assert_array_equal(h_n[:, 3], h_0[:, 3])
     np.testing.assert_array_equal(c_n[:, 3], c_0[:, 3])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_more_steps_than_8_bits_count(backend: Backend, reverse: bool, check: Checker) -> None:
+    """Lengths that leave nothing out change nothing."""
+    case = fit(Case(time=300, batch=2, reverse=reverse, masked_output="hold", dtype=backend.dtypes[0]), backend)
+    everything = np.full(case.batch, case.time, "int32")
+    actual = run(case, backend, lambda given: given | {"lengths": everything})
+    check(actual, run(case, backend), tolerance_of(case))

@@ -76,6 +76,8 @@ def test_a_numpy_array_among_others(backend: Backend) -> None:
     case, weights, arrays = arguments(backend)
     with pytest.raises(TypeError, match="`h_0` is an array of numpy, expected"):
         forward_uncompiled(case, backend, weights, arrays | {"state": case.state()})
+    with pytest.raises(TypeError, match="`h_0` is an array of numpy, expected"):
+        lx.lstm_cell(backend.array(case.x()[0]), weights[0][0], tuple(array[0] for array in case.state()))
 
 
 def test_another_device(backend: Backend) -> None:

@@ -6,12 +6,12 @@ there are two.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import exp, log, tanh
 from typing import Any
 
 import numpy as np
 
-import lstm_xp as lx
 from conformance.cases import Case
 
 # https://onnx.ai/onnx/operators/onnx__LSTM.html, with the defaults of alpha and beta.
@@ -30,7 +30,19 @@ ACTIVATIONS: dict[str, Callable[..., float]] = {
 }
 
 
-def answer(case: Case, options: lx.CellOptions) -> tuple[np.ndarray, ...]:
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What `lstm_xp.CellOptions` takes, as it is given."""
+
+    activations: tuple[Any, Any, Any] = ("sigmoid", "tanh", "tanh")
+    clip_gates: float | None = None
+    clip_cell: float | None = None
+    clip_proj: float | None = None
+    coupled: bool = False
+    peephole_output: str = "new"
+
+
+def answer(case: Case, variant: Variant) -> tuple[np.ndarray, ...]:
     """
     Return what the equations give.
 
@@ -38,7 +50,7 @@ def answer(case: Case, options: lx.CellOptions) -> tuple[np.ndarray, ...]:
     ----------
     case : Case
         The case: layers in one direction, forward, time first, a state given, every step valid.
-    options : CellOptions
+    variant : Variant
         The variant of the cell, in place of the case's.
 
     Returns
@@ -49,9 +61,10 @@ def answer(case: Case, options: lx.CellOptions) -> tuple[np.ndarray, ...]:
     x, (h_0, c_0) = case.x().astype("float64"), (array.astype("float64") for array in case.state())
     finals = []
     for (weights,), h, c in zip(case.weights(), h_0, c_0, strict=True):
+        w = {name: array.astype("float64") for name, array in weights._asdict().items() if array is not None}
         state, outputs = (h, c), []
         for x_t in x:
-            rows = [_step(*row, weights, options) for row in zip(x_t, *state, strict=True)]
+            rows = [_step(*row, w, variant) for row in zip(x_t, *state, strict=True)]
             state = tuple(np.array(each) for each in zip(*rows, strict=True))
             outputs.append(state[0])
         x = np.stack(outputs)
@@ -60,29 +73,28 @@ def answer(case: Case, options: lx.CellOptions) -> tuple[np.ndarray, ...]:
 
 
 def _step(
-    x: np.ndarray, h: np.ndarray, c_old: np.ndarray, weights: lx.CellWeights, options: lx.CellOptions
+    x: np.ndarray, h: np.ndarray, c_old: np.ndarray, w: dict[str, np.ndarray], variant: Variant
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the next hidden and cell state of one row."""
-    gate, candidate, squash = (_activation(spec) for spec in options.activations)
-    w = {name: None if array is None else array.astype("float64") for name, array in weights._asdict().items()}
+    gate, candidate, squash = (_activation(spec) for spec in variant.activations)
     n = c_old.size
     c, hidden = np.zeros(n), np.zeros(n)
     for unit in range(n):
-        z = {}
-        for k, name in enumerate("ifgo"):
-            row = k * n + unit
-            z[name] = float(w["weight_ih"][row] @ x + w["weight_hh"][row] @ h + w["bias_ih"][row] + w["bias_hh"][row])
-        peep_i, peep_f, peep_o = (0.0, 0.0, 0.0) if w["peephole"] is None else w["peephole"][:, unit]
-        i = gate(_clip(z["i"] + peep_i * c_old[unit], options.clip_gates))
-        f = 1 - i if options.coupled else gate(_clip(z["f"] + peep_f * c_old[unit], options.clip_gates))
-        g = candidate(_clip(z["g"], options.clip_gates))
-        c[unit] = _clip(f * c_old[unit] + i * g, options.clip_cell)
-        seen = c_old if options.peephole_output == "old" else c
-        o = gate(_clip(z["o"] + peep_o * seen[unit], options.clip_gates))
+        z_i, z_f, z_g, z_o = (
+            w["weight_ih"][row] @ x + w["weight_hh"][row] @ h + w["bias_ih"][row] + w["bias_hh"][row]
+            for row in (unit, n + unit, 2 * n + unit, 3 * n + unit)
+        )
+        p_i, p_f, p_o = w["peephole"][:, unit] if "peephole" in w else (0.0, 0.0, 0.0)
+        i = gate(_clip(z_i + p_i * c_old[unit], variant.clip_gates))
+        f = 1 - i if variant.coupled else gate(_clip(z_f + p_f * c_old[unit], variant.clip_gates))
+        g = candidate(_clip(z_g, variant.clip_gates))
+        c[unit] = _clip(f * c_old[unit] + i * g, variant.clip_cell)
+        seen = c_old[unit] if variant.peephole_output == "old" else c[unit]
+        o = gate(_clip(z_o + p_o * seen, variant.clip_gates))
         hidden[unit] = o * squash(float(c[unit]))
-    if w["weight_hr"] is None:
+    if "weight_hr" not in w:
         return hidden, c
-    return np.array([_clip(float(row @ hidden), options.clip_proj) for row in w["weight_hr"]]), c
+    return np.array([_clip(row @ hidden, variant.clip_proj) for row in w["weight_hr"]]), c
 
 
 def _clip(z: float, bound: float | None) -> float:
