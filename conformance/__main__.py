@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.jobs < 1:
         parser.error(f"--jobs is {chosen.jobs}, expected at least 1")
     try:
-        rows, tier = rows_of(chosen.names), chosen.tier or default("tier")
+        names = chosen.names or (default("xp") or "").split(",")
+        rows, tier = rows_of([name for name in names if name]), chosen.tier or default("tier")
         chosen.output.mkdir(parents=True, exist_ok=True)
     except (SelectionError, OSError) as error:
         parser.error(str(error))
@@ -108,6 +109,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     write(chosen.output / "report.json", json.dumps(report, indent=1) + "\n")
     write(chosen.output / "report.html", page(report))
     terminal.show(report, console)
+    for line in report.get("stale", ()):
+        console.print(line, style="yellow")
     console.print(f"written: {chosen.output / 'report.json'}, {chosen.output / 'report.html'}")
     if not any(cell.total for row in matrix(report).rows for cell in row.cells):
         console.print("no test was run", style="bold red")

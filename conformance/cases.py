@@ -225,7 +225,7 @@ T  N  I  H  P  layers  way       bias  x       start   valid    masked  variant 
 2  -  5  4  3  1       forward   none  -       given   mask     zero    torch        float32
 7  5  8  3  1  2       forward   hh    second  one     mask     zero    torch        float64
 7  4  3  6  -  2       backward  ih    first   one     all      zero    activations  float32
-2  3  5  4  -  1       both      both  first   given   lengths  hold    activations  float32
+2  3  5  4  -  2       both      both  first   given   lengths  hold    activations  float32
 2  5  8  3  -  3       forward   hh    first   absent  lengths  zero    activations  float64
 7  -  5  4  -  2       backward  none  -       absent  mask     hold    activations  float32
 1  3  5  4  -  1       both      both  second  given   mask     zero    activations  float32

@@ -25,8 +25,9 @@ from conformance.selection import OPTIONS, Selection, SelectionError, check_fold
 
 HERE = Path(__file__).parent
 # --doctest-modules would import the rest too, with what only other commands need.
-collect_ignore = [path.name for path in HERE.glob("*.py") if not path.match("test_*")]
+collect_ignore = ["mutate", *(path.name for path in HERE.glob("*.py") if not path.match("test_*"))]
 SELECTION = pytest.StashKey[Selection]()
+RESULTS = pytest.StashKey[Results]()
 
 
 class MissingFunctionError(Exception):
@@ -53,14 +54,16 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(str(error)) from None
     oracle.mode = given["oracle"]
     config.stash[SELECTION] = selection
-    config.pluginmanager.register(Recorder(selection, given["report"]), "conformance-recorder")
+    config.stash[RESULTS] = Results()
+    recorder = Recorder(selection, config.stash[RESULTS], given["report"])
+    config.pluginmanager.register(recorder, "conformance-recorder")
 
 
 class Recorder:
     """Keeps what the tests say, and writes it at the end where that was asked for."""
 
-    def __init__(self, selection: Selection, path: str | None) -> None:
-        self.selection, self.path, self.results = selection, path, Results()
+    def __init__(self, selection: Selection, results: Results, path: str | None) -> None:
+        self.selection, self.results, self.path = selection, results, path
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self.results.add(report)
@@ -118,6 +121,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for gap in config.stash[SELECTION].from_files:
             if gap not in found:
                 stale = pytest.PytestWarning(f"{gap.kind}s file: in this run there is no test {gap.tests}")
+                config.stash[RESULTS].stale.append(str(stale))
                 with warnings.catch_warnings():
                     warnings.simplefilter("always")  # a warning, also where all others are errors
                     warnings.warn(stale, stacklevel=1)
@@ -130,7 +134,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         return (yield)
     except AttributeError as error:
         backend = _backend_of(item)
-        if backend is None or not _is_library(error.obj, backend):
+        if backend is None or error.name.startswith("_") or not _is_library(error.obj, backend):
             raise
         if error.name in backend.missing:
             gap = Gap("", "xfail", f"it has no function `{error.name}`", backend.missing[error.name])

@@ -69,7 +69,9 @@ def ask(oracle: str, question: str, answer: Callable[[], Answer]) -> Answer:
         The oracle is not installed, or not to be asked, and the answer is not frozen.
     """
     if is_live(oracle):
-        return asked[oracle].setdefault(question, answer())
+        if question not in asked[oracle]:
+            asked[oracle][question] = answer()
+        return asked[oracle][question]
     try:
         return frozen(oracle)[question]
     except KeyError:

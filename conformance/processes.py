@@ -116,7 +116,11 @@ def merge(parts: Sequence[dict[str, Any]], tier: str) -> dict[str, Any]:
     }
     for part in parts:
         for name, found in part.items():
-            report[name] = report[name] | found if isinstance(found, dict) else found
+            if name == "stale":  # only what no row has a test for
+                kept = report["stale"] if part is not parts[0] else found
+                report["stale"] = [line for line in found if line in kept]
+            else:
+                report[name] = report[name] | found if isinstance(found, dict) else found
     return report
 
 

@@ -18,8 +18,8 @@ from lstm_xp._namespace import device_of
 
 # Environment variables by which libraries let themselves be changed.
 VARIABLES = re.compile(
-    rf"{PREFIX}|ARRAY_API_STRICT_|CUDA_|CUBED_|DASK_|GOTO_NUM|JAX_|MKL_|MLX_|NDONNX_|NPY_|NUMBA_|NVIDIA_TF32|OMP_|OPENBLAS_"
-    r"|PYTORCH_|TORCH|XLA_"
+    rf"{PREFIX}|ARRAY_API_STRICT_|BLIS_|CUDA_|CUPY_|CUBED_|DASK_|DNNL_|GOTO_NUM|JAX_|KMP_|MKL_|MLX_|NDONNX_|NPY_|NUMBA_|NVIDIA_TF32|OMP_|ONEDNN_|OPENBLAS_"
+    r"|PYTORCH_|SPARSE_|TORCH|VECLIB_|XLA_"
 )
 
 
@@ -49,7 +49,7 @@ def describe(backend: Backend) -> dict[str, Any]:
             "engine": backend.engine,
             "steps": backend.steps,
             "tier": backend.tier,
-            "switches": _switches(),
+            "switches": _switches(backend),
             "only": backend.only,
             "not_run": None,
         }
@@ -74,19 +74,18 @@ def _device(backend: Backend) -> str:
     return "not told" if device is None else str(device)
 
 
-def _switches() -> dict[str, str]:
-    """Return what libraries may compute products in, other than in the dtype of what is multiplied."""
-    switches = {}
-    if "torch" in sys.modules:
-        torch = sys.modules["torch"]
-        switches["torch: TF32 in products, in cuDNN"] = (
-            f"{torch.backends.cuda.matmul.allow_tf32}, {torch.backends.cudnn.allow_tf32}"
-        )
-    if "jax" in sys.modules:
+def _switches(backend: Backend) -> dict[str, str]:
+    """Return in what a library may compute products, other than in the dtype of what is multiplied."""
+    if backend.module == "torch":
+        torch = sys.modules["torch"].backends
+        return {"torch: TF32 in products, in cuDNN": f"{torch.cuda.matmul.allow_tf32}, {torch.cudnn.allow_tf32}"}
+    if backend.module == "jax.numpy":
         config = sys.modules["jax"].config
-        switches["jax: matmul precision"] = str(config.jax_default_matmul_precision)
-        switches["jax: float64"] = str(config.jax_enable_x64)
-    return switches
+        return {
+            "jax: matmul precision": str(config.jax_default_matmul_precision),
+            "jax: float64": str(config.jax_enable_x64),
+        }
+    return {}
 
 
 def header(backends: Iterable[Backend], tier: str) -> list[str]:
@@ -110,6 +109,7 @@ class Results:
 
     def __init__(self) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
+        self.stale: list[str] = []
 
     def add(self, report: Any) -> None:
         """
@@ -154,6 +154,7 @@ class Results:
             "oracles": oracles(),
             "tolerances": TOLERANCE,
             "environment": ENVIRONMENT,
+            "stale": self.stale,
             "backends": {
                 backend.name: describe(backend) | self.rows.get(backend.name, {"seconds": 0.0, "capabilities": {}})
                 for backend in backends

@@ -14,6 +14,7 @@ import pytest
 from conformance import oracle
 from conformance.backends import Backend
 from conformance.cases import Case
+from conformance.compare import TOLERANCE
 from conformance.running import fit, run
 
 RUNS = 50
@@ -69,7 +70,7 @@ def test_largest_error_at_each_step_in_float64(backend: Backend, note: Callable[
         runs.append(np.abs(at_steps(run(one, backend)[0], case.time) - expected[0][: len(steps)]).max(axis=(1, 2)))
     largest = np.max(runs, axis=0)
     note("curve", {"float64": [[step, float(e)] for step, e in zip(steps, largest, strict=True)]})
-    assert largest.max() <= 1e-14
+    assert largest.max() <= TOLERANCE["float64"]
 
 
 def _float64(case: Case) -> tuple[np.ndarray, ...]:

@@ -55,6 +55,16 @@ def test_a_state_of_batch_one_is_broadcast(backend: Backend, check: Checker) -> 
     check(as_numpy(backend, result, x, ("h", "c")), (h[0], c[0]), tolerance_of(case), ("h", "c"))
 
 
+def test_a_state_of_some_other_batch_is_refused(backend: Backend) -> None:
+    case = CELL.replace(dtype=backend.dtypes[0])
+    ((weights,),) = map_arrays(backend.array, case.weights())
+    x = backend.array(case.x()[0].reshape(2, 3, -1))
+    for batch in ((1, 3), (2, 1), (3, 2), (6,)):
+        state = tuple(backend.array(np.zeros((*batch, 4), case.dtype)) for _ in range(2))
+        with pytest.raises(ValueError, match=r"`h_0` has shape .*, expected \(\.\.\., hidden_size\) = \(2, 3, 4\)"):
+            lx.lstm_cell(x, weights, state)
+
+
 def test_with_the_namespace_given(backend: Backend, dtype: str) -> None:
     case = CELL.replace(dtype=dtype)
     ((weights,),) = map_arrays(backend.array, case.weights())

@@ -15,7 +15,7 @@ def test_equals_torch_on_the_valid_steps_alone(backend: Backend, case: Case, che
     check(run(case, backend), oracle.truth(case), tolerance_of(case))
 
 
-@pytest.mark.parametrize("integer", ["int8", "int32", "int64"])
+@pytest.mark.parametrize("integer", ["int8", "int32", "int64", "uint8", "uint16"])
 def test_lengths_of_any_integer_dtype(backend: Backend, integer: str, check: Checker) -> None:
     if integer == "int64" and backend.device == "no_x64":
         integer = "int16"

@@ -1,4 +1,8 @@
-"""Numbers at the edges: saturated, subnormal, infinite, NaN."""
+"""
+Numbers at the edges: saturated, subnormal, infinite, NaN.
+
+That a subnormal is as good as zero is up to the library: what counts is that nothing is NaN and nothing warns.
+"""
 
 import numpy as np
 import pytest

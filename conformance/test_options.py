@@ -24,7 +24,7 @@ BESIDE_ONNX: dict[str, dict[str, Any]] = {
     "peephole on the old cell state": {"peephole_output": "old"},
     "all clippings, all else than sigmoid and tanh": {
         "activations": ("hard_sigmoid", "softsign", "scaled_tanh"),
-        "clip_gates": 1.0,
+        "clip_gates": 0.3,
         "clip_cell": 0.5,
         "clip_proj": 0.2,
     },
@@ -32,6 +32,8 @@ BESIDE_ONNX: dict[str, dict[str, Any]] = {
     "affine, relu, thresholded_relu": {"activations": ("affine", "relu", ("thresholded_relu", 0.1))},
     "alpha and beta, a threshold by default": {"activations": ("sigmoid", ("affine", 0.6, 0.3), "thresholded_relu")},
     "alpha alone": {"activations": (("hard_sigmoid", 0.3), ("scaled_tanh", 0.8), ("affine", 0.7))},
+    "a clip before coupled gates": {"coupled": True, "clip_gates": 0.2},
+    "leaky_relu that rises": {"activations": ("sigmoid", ("leaky_relu", 1.5), "tanh")},
     "softplus": {"activations": ("softplus",) * 3},
 }
 

@@ -39,13 +39,19 @@ def test_a_state_of_another_dtype(backend: Backend, row: int) -> None:
         forward(case, backend, weights, arrays | {"state": tuple(state)})
 
 
-@pytest.mark.parametrize("name", ["weight_hh", "bias_ih", "bias_hh"])
-def test_weights_of_another_dtype(backend: Backend, name: str) -> None:
-    case, ((cell,),), arrays = arguments(backend)
-    ((drawn,),) = case.weights()
-    mixed = cell._replace(**{name: another_dtype(backend, getattr(drawn, name))})
-    with pytest.raises(TypeError, match=f"`{name}_l0` has dtype .*, expected {case.dtype} as `weight_ih_l0`"):
-        forward(case, backend, ((mixed,),), arrays)
+FIELDS = ("weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
+
+
+@pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("name", FIELDS)
+def test_weights_of_another_dtype(backend: Backend, name: str, layer: int) -> None:
+    case = CASE.replace(dtype=backend.dtypes[0], num_layers=2, proj_size=3, peephole=True)
+    weights, arrays = map_arrays(backend.array, (case.weights(), case.arguments()))
+    layers = [*weights]
+    mixed = another_dtype(backend, getattr(case.weights()[layer][0], name))
+    layers[layer] = (layers[layer][0]._replace(**{name: mixed}),)
+    with pytest.raises(TypeError, match=f"`{name}_l{layer}` has dtype .*, expected {case.dtype} as `weight_ih_l0`"):
+        forward(case, backend, tuple(layers), arrays)
 
 
 @pytest.mark.parametrize(("name", "wrong"), [("lengths", "float32"), ("mask", "int32")])
@@ -84,12 +90,22 @@ def test_another_device(backend: Backend) -> None:
     elsewhere = {"array_api_strict": "CPU_DEVICE", "torch": "meta"}.get(backend.module)
     if elsewhere is None or backend.device == elsewhere:
         pytest.skip("the library has no second device here")
-    case, weights, arrays = arguments(backend)
-    moved = backend.on(elsewhere)
-    with pytest.raises(ValueError, match="`h_0` is on another device than `x`"):
-        forward_uncompiled(
-            case, backend, weights, arrays | {"state": (moved.array(case.state()[0]), arrays["state"][1])}
-        )
+    case = CASE.replace(dtype=backend.dtypes[0], valid="lengths")
+    drawn, moved = case.arguments() | {"weights": case.weights()[0][0]}, backend.on(elsewhere)
+    arrays = map_arrays(backend.array, drawn)
+    h_0, c_0 = arrays["state"]
+    weights = arrays["weights"]
+    wrong = {
+        "h_0": {"state": (moved.array(drawn["state"][0]), c_0)},
+        "c_0": {"state": (h_0, moved.array(drawn["state"][1]))},
+        "lengths": {"lengths": moved.array(drawn["lengths"])},
+        "weight_hh_l0": {"weights": weights._replace(weight_hh=moved.array(drawn["weights"].weight_hh))},
+        "bias_hh_l0": {"weights": weights._replace(bias_hh=moved.array(drawn["weights"].bias_hh))},
+    }
+    for name, changed in wrong.items():
+        given = arrays | changed
+        with pytest.raises(ValueError, match=f"`{name}` is on another device than"):
+            forward_uncompiled(case, backend, given.pop("weights"), given)
 
 
 def forward_uncompiled(case: Case, backend: Backend, weights: Any, arrays: dict[str, Any]) -> Any:

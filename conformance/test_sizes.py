@@ -22,7 +22,10 @@ from conformance.running import Checker, as_numpy, fit, forward, run
         Case(time=1, batch=1, input_size=1, hidden_size=1),
         Case(time=1, batch=1, input_size=1, hidden_size=1, num_layers=2, bidirectional=True, valid="mask"),
         Case(time=1, batch=None, input_size=1, hidden_size=1),
-        Case(time=2, hidden_size=19, input_size=33, batch=6),
+        Case(time=2, hidden_size=19, input_size=33, batch=20),
+        # Where all sizes are the same, special cases could lurk.
+        Case(time=3, batch=3, input_size=3, hidden_size=3, num_layers=2),
+        Case(time=3, batch=3, input_size=3, hidden_size=3, num_layers=2, variant="peephole"),
     ],
     ids=str,
 )

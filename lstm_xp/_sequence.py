@@ -294,6 +294,8 @@ def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace, libr
         msg = f"`lengths` has values from {values.min()} to {values.max()}, expected 0 to {x.shape[0]}"
         raise ValueError(msg)
     lengths = join(lengths, xp)
+    if xp.isdtype(lengths.dtype, "unsigned integer"):  # which the standard does not compare with signed ones
+        lengths = xp.astype(lengths, xp.int32)
     return lengths if layout.batched else xp.expand_dims(lengths, axis=0)
 
 

@@ -277,8 +277,10 @@ def _unpacking(node: ast.AST, source: Source) -> Iterator[Change]:
 @operator("tuple")
 def _tuple(node: ast.AST, source: Source) -> Iterator[Change]:
     """Swap two elements, unless something is only looked for among them."""
-    match node:
-        case ast.Tuple(elts=elts, ctx=ast.Load()) if not isinstance(source.parent(node), ast.Compare):
+    match node, source.parent(node):
+        case _, ast.Compare() | ast.Call(func=ast.Name(id="isinstance")):
+            return
+        case ast.Tuple(elts=elts, ctx=ast.Load()), _:
             yield from _swapped(combinations(elts, 2) if len(elts) <= 3 else pairwise(elts), source)
 
 

@@ -87,9 +87,9 @@ class Source:
             node = self._parents[node]
             yield node
 
-    def parent(self, node: ast.AST) -> ast.AST:
-        """Return what a node stands in."""
-        return self._parents[node]
+    def parent(self, node: ast.AST) -> ast.AST | None:
+        """Return what a node stands in, or None for the whole."""
+        return self._parents.get(node)
 
     def span(self, node: ast.AST) -> Span:
         """Return where a node stands."""
