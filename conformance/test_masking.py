@@ -37,7 +37,7 @@ def test_a_row_without_a_valid_step_returns_its_initial_state(backend: Backend, 
 
 @pytest.mark.parametrize("reverse", [False, True])
 def test_more_steps_than_8_bits_count(backend: Backend, reverse: bool, check: Checker) -> None:
-    """Lengths that leave nothing out change nothing."""
+    """Count past 127: lengths that leave nothing out change nothing."""
     case = fit(Case(time=300, batch=2, reverse=reverse, masked_output="hold", dtype=backend.dtypes[0]), backend)
     everything = np.full(case.batch, case.time, "int32")
     actual = run(case, backend, lambda given: given | {"lengths": everything})

@@ -56,7 +56,7 @@ def answer(case: Case, variant: Variant) -> tuple[np.ndarray, ...]:
     Returns
     -------
     tuple of numpy.ndarray
-        output, h_n and c_n in float64.
+        The output, h_n and c_n in float64.
     """
     x, (h_0, c_0) = case.x().astype("float64"), (array.astype("float64") for array in case.state())
     finals = []
