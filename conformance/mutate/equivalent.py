@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Key(NamedTuple):
-    """By what a mutant is known, whatever the numbers of the lines are: as in `conformance.mutations.Mutant`."""
+    """By what a mutant is known, whatever the numbers of the lines are: as in `conformance.mutate.source.Mutant`."""
 
     file: str
     operator: str
