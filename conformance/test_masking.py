@@ -15,10 +15,10 @@ def test_equals_torch_on_the_valid_steps_alone(backend: Backend, case: Case, che
     check(run(case, backend), oracle.truth(case), tolerance_of(case))
 
 
-@pytest.mark.parametrize("integer", ["int8", "int32", "int64", "uint8", "uint64"])
+@pytest.mark.parametrize("integer", ["int8", "int32", "int64", "uint8", "uint16"])
 def test_lengths_of_any_integer_dtype(backend: Backend, integer: str, check: Checker) -> None:
-    if backend.device == "no_x64":
-        integer = integer.replace("64", "16")
+    if integer == "int64" and backend.device == "no_x64":
+        integer = "int16"
     case = Case(time=2, batch=4, valid="lengths", dtype=backend.dtypes[0])
     actual = run(case, backend, lambda given: given | {"lengths": given["lengths"].astype(integer)})
     check(actual, oracle.truth(case), tolerance_of(case))
@@ -35,11 +35,10 @@ def test_a_row_without_a_valid_step_returns_its_initial_state(backend: Backend, 
     np.testing.assert_array_equal(c_n[:, 3], c_0[:, 3])
 
 
-@pytest.mark.parametrize("integer", ["int32", "uint16"])
 @pytest.mark.parametrize("reverse", [False, True])
-def test_more_steps_than_8_bits_count(backend: Backend, reverse: bool, integer: str, check: Checker) -> None:
-    """Lengths that leave nothing out change nothing."""
+def test_more_steps_than_8_bits_count(backend: Backend, reverse: bool, check: Checker) -> None:
+    """Count past 127: lengths that leave nothing out change nothing."""
     case = fit(Case(time=300, batch=2, reverse=reverse, masked_output="hold", dtype=backend.dtypes[0]), backend)
-    everything = np.full(case.batch, case.time, integer)
+    everything = np.full(case.batch, case.time, "int32")
     actual = run(case, backend, lambda given: given | {"lengths": everything})
     check(actual, run(case, backend), tolerance_of(case))
