@@ -276,10 +276,12 @@ def _unpacking(node: ast.AST, source: Source) -> Iterator[Change]:
 
 @operator("tuple")
 def _tuple(node: ast.AST, source: Source) -> Iterator[Change]:
-    """Swap two elements, unless something is only looked for among them."""
+    """Swap two elements, where their order counts."""
     match node, source.parent(node):
-        case _, ast.Compare() | ast.Call(func=ast.Name(id="isinstance")):
-            return
+        case _, ast.Compare() | ast.ExceptHandler() | ast.Call(func=ast.Name(id="isinstance")):
+            return  # something is looked for among them
+        case ast.Tuple(elts=[ast.Constant(), *_]), ast.For() | ast.comprehension():
+            return  # names, that are gone through one by one
         case ast.Tuple(elts=elts, ctx=ast.Load()), _:
             yield from _swapped(combinations(elts, 2) if len(elts) <= 3 else pairwise(elts), source)
 
