@@ -219,13 +219,14 @@ class LSTM:
         lengths: Any | None = None,
         mask: Any | None = None,
         engine: str | None = None,
+        threads: int = 1,
     ) -> tuple[ArrayT, tuple[ArrayT, ArrayT]]:
         """
         Run the LSTM over sequences.
 
         Parameters
         ----------
-        x, state, lengths, mask
+        x, state, lengths, mask, threads
             As in `lstm_xp.lstm`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
@@ -242,9 +243,8 @@ class LSTM:
         TypeError, ValueError
             As in `lstm_xp.lstm`.
         """
-        return forward(
-            self._network, self._settings, x, state, lengths, mask, self._engine if engine is None else engine
-        )
+        chosen = self._engine if engine is None else engine
+        return forward(self._network, self._settings, x, state, lengths, mask, chosen, threads)
 
     def state_dict(self) -> dict[str, Array]:
         """
@@ -414,7 +414,10 @@ class LSTM:
             msg = f"`dropout` is {dropout!r}, expected {expected}"
             raise ValueError(msg)
         check_engine(engine)
-        owned = network._replace(layers=_map_named(network.layers, lambda array, _: _own(array)))
+        owned = network._replace(
+            layers=_map_named(network.layers, lambda array, _: _own(array)),
+            prepared={} if network.xp is np else None,  # only NumPy's can be kept from changing
+        )
         for name, value in (
             ("_network", owned),
             ("_settings", settings),

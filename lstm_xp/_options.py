@@ -126,6 +126,8 @@ def _canonical(spec: ActivationSpec, where: str) -> ActivationSpec:
         msg = f"`{where}` is {spec!r}, expected finite numbers as parameters"
         raise ValueError(msg)
     values = (*given_values, *defaults[len(parameters) :])
+    if name == "scaled_tanh" and values == defaults:
+        return "tanh"
     return name if values == defaults else (name, *values)  # type: ignore[return-value]
 
 

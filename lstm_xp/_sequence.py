@@ -69,6 +69,7 @@ def lstm(
     batch_first: bool = False,
     options: Options = CellOptions(),
     engine: str = "auto",
+    threads: int = 1,
 ) -> tuple[ArrayT, tuple[ArrayT, ArrayT]]:
     """
     Run an LSTM over sequences.
@@ -105,6 +106,9 @@ def lstm(
         The variant of the cell; a pair is (forward, backward).
     engine : str, optional
         Who computes: ``"auto"`` or one of `lstm_xp.available_engines`.
+    threads : int, optional
+        Threads over the batch, or else over the two directions, for engines that run on NumPy's arrays. They pay where
+        BLAS is held to one thread of its own.
 
     Returns
     -------
@@ -130,7 +134,7 @@ def lstm(
     ((7, 3, 4), (1, 3, 4), (1, 3, 4))
     """
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    return forward(read_network(weights), settings, x, state, lengths, mask, engine)
+    return forward(read_network(weights), settings, x, state, lengths, mask, engine, threads)
 
 
 def select_engine(
@@ -145,13 +149,14 @@ def select_engine(
     batch_first: bool = False,
     options: Options = CellOptions(),
     engine: str = "auto",
+    threads: int = 1,
 ) -> Choice:
     """
     Tell which engine `lstm` would take for the same arguments, and why.
 
     Parameters
     ----------
-    x, weights, state, lengths, mask, masked_output, reverse, batch_first, options, engine
+    x, weights, state, lengths, mask, masked_output, reverse, batch_first, options, engine, threads
         As in `lstm`. Nothing is computed.
 
     Returns
@@ -170,11 +175,11 @@ def select_engine(
     >>> import lstm_xp as lx
     >>> net = lx.LSTM(input_size=5, hidden_size=4, seed=0)
     >>> lx.select_engine(np.ones((7, 3, 5), np.float32), net.weights).name
-    'standard'
+    'numpy'
     """
     network = read_network(weights)
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    request, _ = make_request(network, settings, x, state, lengths, mask)
+    request, _ = make_request(network, settings, x, state, lengths, mask, threads)
     return engines.explain(request, engine)
 
 
@@ -223,9 +228,10 @@ def forward(
     lengths: Array | None,
     mask: Array | None,
     engine: str,
+    threads: int,
 ) -> tuple[Array, tuple[Array, Array]]:
     """Do what `lstm` does, with weights that were already checked."""
-    request, layout = make_request(network, settings, x, state, lengths, mask)
+    request, layout = make_request(network, settings, x, state, lengths, mask, threads)
     return layout.restore(engines.run(request, engines.choose(request, engine).name), request.xp)
 
 
@@ -236,9 +242,13 @@ def make_request(
     state: tuple[Array, Array] | None,
     lengths: Array | None,
     mask: Array | None,
+    threads: int = 1,
 ) -> tuple[Request, _Layout]:
     """Check a call's arguments and return the one request that they make, and how they lay."""
     options = check_settings(settings, network)
+    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+        msg = f"`threads` is {threads!r}, expected an integer of at least 1"
+        raise ValueError(msg)
     xp = check_input(x, network)
     if x.ndim not in (2, 3):
         msg = f"`x` has shape {tuple(x.shape)}, expected (time, batch, input_size) or, unbatched, (time, input_size)"
@@ -267,6 +277,8 @@ def make_request(
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
+        threads=threads,
+        prepared=network.prepared,
     )
     return request, layout
 

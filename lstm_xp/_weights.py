@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe, is_known
 from lstm_xp._namespace import accepted_libraries, array_namespace, library_name
@@ -86,11 +86,16 @@ class Sizes:
 
 
 class Network(NamedTuple):
-    """Weights that were found to fit together, their sizes and their library."""
+    """
+    Weights that were found to fit together, their sizes and their library.
+
+    `prepared` is where engines keep what they make of them; None where the weights may change.
+    """
 
     layers: Layers
     sizes: Sizes
     xp: Namespace
+    prepared: dict[Any, Any] | None = None
 
     @property
     def first_array(self) -> Array:

@@ -72,7 +72,7 @@ def test_who_asks_for_the_engine_is_told_of_mistakes_too(function: Any, name: st
 )
 def test_the_engine_is_told_of_whatever_lstm_takes(case: Case) -> None:
     choice = lx.select_engine(weights=case.weights(), **case.arguments(), **case.settings)
-    assert choice.name == "standard"
+    assert choice.name == "numpy"
 
 
 def test_who_gives_the_namespace_answers_for_the_arrays() -> None:

@@ -45,7 +45,7 @@ def test_the_report(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         r"LSTM     LSTM\(5, 4, num_layers=2, bidirectional=True\), float32\n"
         r"input    \(7, 3, 5\) float32\n"
         r"output   \(7, 3, 8\) float32\n"
-        r"engine   standard on numpy \(no engine for numpy\)\n"
+        r"engine   numpy on numpy \(the engine for numpy\)\n"
         r"time     \S+ s, [\d,]+ steps per second\n"
         r"written  out.npy\n"
         r"expected equal: the largest difference is 0, tolerance 2e-06\n"
@@ -70,7 +70,7 @@ def test_other_libraries(folder: Path, capsys: pytest.CaptureFixture[str], libra
     np.save("torch.npy", torch_answer(CASE.replace(start="absent"))[0])
     code, out, _ = run(capsys, "net.npz", "x.npy", "--xp", library, "--expect", "torch.npy", "-o", "out.npz")
     assert code == 0
-    engine = "jax" if library == "jax.numpy" else "standard"
+    engine = {"jax.numpy": "jax", "numpy": "numpy"}.get(library, "standard")
     assert f"engine   {engine} on {library} (" in out
     with np.load("out.npz") as results:
         for name, expected in zip(("output", "h_n", "c_n"), torch_answer(CASE.replace(start="absent")), strict=True):

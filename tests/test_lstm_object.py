@@ -250,9 +250,9 @@ def test_engines_are_told_and_asked() -> None:
     assert lx.available_engines()[0] == "standard"
     case = Case()
     choice = lx.select_engine(case.x(), case.weights())
-    assert choice.name == "standard"
-    assert choice.reason == "no engine for numpy"
-    assert "jax" in choice.rejected["jax"]
+    assert choice[:2] == ("numpy", "the engine for numpy")
+    assert choice.rejected["jax"] == "it is for arrays of jax.numpy, not of numpy"
+    assert choice.rejected["standard"] == "numpy was taken: the engine for numpy"
 
 
 @pytest.mark.needs("jax")
@@ -261,7 +261,7 @@ def test_jax_arrays_get_the_jax_engine() -> None:
 
     case = Case(dtype="float32")
     arrays = map_arrays(jnp.asarray, (case.x(), case.weights()))
-    assert lx.available_engines() == ("standard", "jax")
+    assert {"standard", "numpy", "jax"} <= set(lx.available_engines())
     assert lx.select_engine(*arrays)[:2] == ("jax", "the engine for jax.numpy")
     assert lx.select_engine(*arrays, engine="standard").rejected["jax"].startswith("standard was taken")
     results = [map_arrays(np.asarray, lx.lstm(*arrays, engine=engine)) for engine in ("jax", "standard")]

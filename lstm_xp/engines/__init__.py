@@ -18,15 +18,28 @@ __all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "
 
 
 class _Engine(NamedTuple):
-    """One row: what has to be installed, and the array library that it is for (None: any), where "auto" takes it."""
+    """
+    One row.
 
-    requires: tuple[str, ...] = ()
+    `library` is the array library that it is for, None any; `requires` what has to be installed; `auto` whether it is
+    taken unasked; `threads` whether it has threads of its own; `warms_up` whether it compiles something ahead.
+    """
+
     library: str | None = None
+    requires: tuple[str, ...] = ()
+    auto: bool = True
+    threads: bool = False
+    warms_up: bool = False
 
 
 _ENGINES = {
     "standard": _Engine(),
-    "jax": _Engine(requires=("jax",), library="jax.numpy"),
+    "numpy": _Engine("numpy", threads=True),
+    # By name only, so that what is installed never changes a number.
+    "numba": _Engine("numpy", ("numba", "scipy"), auto=False, threads=True, warms_up=True),
+    "jax": _Engine("jax.numpy", ("jax",)),
+    "torch": _Engine("torch", ("torch",)),
+    "dask": _Engine("dask.array", ("dask",)),
 }
 
 _MODULES: dict[str, ModuleType] = {"standard": standard}
@@ -111,11 +124,16 @@ def choose(request: Request, engine: str) -> Choice:
     library = library_name(request.xp)
     rejected = {}
     for name, row in _ENGINES.items():
-        if row.library == library:
+        if row.auto and row.library == library:
             why_not = _why_not(name, request)
             if why_not is None:
                 return Choice(name, f"the engine for {library}", {})
             rejected[name] = why_not
+    why_not = _why_not("standard", request)
+    if why_not is not None:
+        reasons = "; ".join(f"{name!r}: {why}" for name, why in (rejected | {"standard": why_not}).items())
+        msg = f"no engine can run this: {reasons}"
+        raise ValueError(msg)
     return Choice("standard", "the first choice cannot" if rejected else f"no engine for {library}", rejected)
 
 
@@ -151,5 +169,7 @@ def _why_not(name: str, request: Request) -> str | None:
     missing = [module for module in row.requires if find_spec(module) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
+    if request.threads > 1 and not row.threads:
+        return f"`threads` is {request.threads}, and it has none of its own"
     reason: str | None = _module(name).supports(request)
     return reason

@@ -1,13 +1,15 @@
 """What an engine is asked and what it answers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import Layers
 
 MaskedOutput: TypeAlias = Literal["zero", "hold"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=True, slots=True)
@@ -38,6 +40,10 @@ class Request:
         Run every layer backward in time (one direction only).
     options : tuple of CellOptions
         One for each direction.
+    threads : int
+        How many threads of its own an engine may use.
+    prepared : dict or None
+        What engines have made of these weights, to be found there again; None where weights may change.
 
     Notes
     -----
@@ -53,6 +59,17 @@ class Request:
     masked_output: MaskedOutput
     reverse: bool
     options: tuple[CellOptions, ...]
+    threads: int = 1
+    prepared: dict[Any, Any] | None = None
+
+    def prepare(self, key: Any, make: Callable[[], T]) -> T:
+        """Return what an engine makes of the weights, made anew only where it is not kept."""
+        if self.prepared is None:
+            return make()
+        if key not in self.prepared:  # two threads may both make it: the same
+            self.prepared[key] = make()
+        made: T = self.prepared[key]
+        return made
 
 
 class Result(NamedTuple):

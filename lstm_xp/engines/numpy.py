@@ -1,0 +1,209 @@
+r"""
+NumPy at its own best: one product and a handful of calls a step, nothing allocated in between.
+
+The state is kept as (features, batch), so that each gate is one contiguous block. For a batch, the input lies below
+the hidden state and ones below that, :math:`s_t = (h_{t-1}, x_t, 1)`, so that one product with all weights side by side
+makes all pre-activations. For one row, where the product is bound by reading the weights, the input is projected for
+many steps at once.
+
+With :math:`\sigma(z) = (\tanh(z/2) + 1)/2` and the halves folded into the weights, one tanh serves all four gates; the
+factor 2 that then remains in c is divided out, the one in h is folded into the weights that read it. Factors of two are
+exact.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from lstm_xp._options import CellOptions
+from lstm_xp._weights import CellWeights, total_bias
+from lstm_xp.engines._host import Array, Steps, run_on_host
+from lstm_xp.engines._request import Request, Result
+
+# Elements of the buffer for (h, x, 1): more time steps than fit are taken one buffer after the other.
+BUFFER = 2**18
+
+
+def supports(request: Request) -> str | None:
+    """Return why it cannot run a request, or None."""
+    if request.x.dtype.name not in ("float32", "float64"):
+        return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
+    if any(options.activations != CellOptions().activations for options in request.options):
+        return "it has no activations but sigmoid and tanh"
+    return None
+
+
+def run(request: Request) -> Result:
+    """Run a request."""
+    return run_on_host(request, "numpy", prepare, loop)
+
+
+class Prepared(NamedTuple):
+    """
+    A cell's weights as the loop wants them; gates in the order o, i, f, g.
+
+    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None.
+    """
+
+    w: Array
+    w_x: Array | None
+    w_hr: Array | None
+    p_o: Array | None
+    p_if: Array | None
+    bounds: Array | None
+    options: CellOptions
+
+
+def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
+    """Return the weights for one row, or for several."""
+    dtype = weights.weight_ih.dtype
+    n = weights.weight_hh.shape[0] // 4
+    half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
+
+    def gates(array: Array) -> Array:
+        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * half
+        return ordered.reshape(4 * n, -1)
+
+    bias = total_bias(weights)
+    w_x = np.hstack([gates(weights.weight_ih), np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
+    w_h = gates(weights.weight_hh)
+    w_hr = weights.weight_hr
+    if w_hr is None:
+        w_h *= 0.5
+    else:
+        w_hr = w_hr * dtype.type(0.5)
+    p_o = p_if = bounds = None
+    if weights.peephole is not None:
+        shape = (-1, 1) if batch > 1 else -1
+        p_if, p_o = (weights.peephole[rows].reshape(shape) * dtype.type(0.5) for rows in (slice(2), slice(2, 3)))
+    if options.clip_gates is not None:
+        bounds = np.repeat(half[:, 0] * dtype.type(options.clip_gates), n, axis=0)
+        bounds = bounds if batch > 1 else bounds[:, 0]
+    if batch > 1:
+        return Prepared(np.hstack([w_h, w_x]), None, w_hr, p_o, p_if, bounds, options)
+    # Columns one after the other: that product of a matrix and a vector is the faster one.
+    return Prepared(np.asfortranarray(w_h), w_x.T, w_hr, p_o, p_if, bounds, options)
+
+
+def loop(prepared: Prepared, steps: Steps) -> None:
+    """Run one layer in one direction."""
+    time, batch, features = steps.x.shape
+    size, rows = steps.h.shape[1], prepared.w.shape[1]
+    step, c = make_step(prepared, batch)
+    c[...] = steps.c.T
+    # That h is kept doubled is made good here, and in the weights.
+    doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
+    length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
+    states = np.ones((length + 1, rows, batch), steps.h.dtype)
+    np.multiply(steps.h.T, doubled, out=states[0, :size])
+    for start in range(0, time, length):
+        x, output = (array[start : start + length] for array in (steps.x, steps.output))
+        invalid = None if steps.mask is None else ~steps.mask[start : start + length, None]
+        added: list[Array | None] = [None] * len(x)
+        if prepared.w_x is None:
+            inputs = states[: len(x), size : size + features]
+            inputs[...] = x.transpose(0, 2, 1)
+            if invalid is not None:
+                np.copyto(inputs, 0, where=invalid)
+        else:
+            known = x[:, 0] if invalid is None else np.where(invalid[:, 0], 0, x[:, 0])
+            added = list(known @ prepared.w_x[:-1] + prepared.w_x[-1])
+        # Vectors for one row: NumPy is quicker with them.
+        s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
+        for t in range(len(x)):
+            step(s[t], added[t], h[t], h[t + 1], None if invalid is None else invalid[t, -1])
+        np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
+        states[0, :size] = states[len(x), :size]
+    np.multiply(states[0, :size].T, 1 / doubled, out=steps.h)
+    steps.c[...] = c.T
+
+
+Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
+
+
+def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
+    """
+    Return the step, on buffers of its own.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The weights.
+    batch : int
+        The number of rows.
+
+    Returns
+    -------
+    step : callable
+        ``step(s, z_x, h_old, h, invalid)`` writes the new hidden state into h: s is what the product is with, z_x what
+        is added to it or None, `invalid` tells where the state stays, or is None. With one row they are vectors.
+    c : array, shape (hidden_size, batch)
+        The cell state, which each step overwrites.
+    """
+    w, _, w_hr, p_o, p_if, bounds, options = prepared
+    n = w.shape[0] // 4
+    buffer = np.zeros((6 * n, batch), w.dtype)
+    vector = batch == 1
+    gates = buffer[: 5 * n, 0] if vector else buffer[: 5 * n]
+    z, c, hidden = gates[: 4 * n], gates[4 * n :], buffer[5 * n :, 0] if vector else buffer[5 * n :]
+    o, i, f = (gates[k * n : (k + 1) * n] for k in range(3))
+    sigmoids, i_and_f, g_and_c = gates[: 3 * n], gates[n : 3 * n], gates[3 * n :]
+    one, half, two = (w.dtype.type(number) for number in (1.0, 0.5, 2.0))
+    dot, add, multiply, tanh = np.dot, np.add, np.multiply, np.tanh
+    plain = p_o is None and bounds is None and not options.coupled
+    # The output gate waits for the new cell state, if it sees it.
+    late = p_o is not None and options.peephole_output == "new"
+    early_gates = gates[n : 4 * n] if late else z
+    early_sigmoids = i_and_f if late else sigmoids
+
+    def clip_gates(array: Array) -> None:
+        if bounds is not None:
+            bound = bounds[-len(array) :] if len(array) > n else bounds[:n]
+            np.clip(array, -bound, bound, out=array)
+
+    def variant() -> None:
+        """Make the gates, as the options have it, but for an output gate that waits."""
+        if p_if is not None:
+            i_and_f.__iadd__(p_if * np.concatenate([c, c]))
+            if not late:
+                o.__iadd__(p_o * c)
+        clip_gates(early_gates)
+        tanh(early_gates, out=early_gates)
+        add(early_sigmoids, one, out=early_sigmoids)
+        if options.coupled:
+            np.subtract(two, i, out=f)
+
+    def step(s: Array, z_x: Array | None, h_old: Array, h: Array, invalid: Array | None) -> None:
+        c_old = c if invalid is None else c.copy()
+        dot(w, s, out=z)
+        if z_x is not None:
+            add(z, z_x, out=z)
+        if plain:
+            tanh(z, out=z)
+            add(sigmoids, one, out=sigmoids)
+        else:
+            variant()
+        multiply(i_and_f, g_and_c, out=i_and_f)
+        add(i, f, out=c)
+        multiply(c, half, out=c)
+        if options.clip_cell is not None:
+            np.clip(c, -options.clip_cell, options.clip_cell, out=c)
+        if late:
+            o.__iadd__(p_o * c)
+            clip_gates(o)
+            tanh(o, out=o)
+            add(o, one, out=o)
+        tanh(c, out=hidden)
+        if w_hr is None:
+            multiply(o, hidden, out=h)
+        else:
+            multiply(o, hidden, out=hidden)
+            dot(w_hr, hidden, out=h)
+            if options.clip_proj is not None:
+                np.clip(h, -options.clip_proj, options.clip_proj, out=h)
+        if invalid is not None:
+            np.copyto(c, c_old, where=invalid)
+            np.copyto(h, h_old, where=invalid)
+
+    return step, buffer[4 * n : 5 * n]
