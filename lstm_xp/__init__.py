@@ -12,7 +12,7 @@ from lstm_xp._options import CellOptions
 from lstm_xp._sequence import lstm, select_engine
 from lstm_xp._weights import CellWeights
 from lstm_xp.convert import load, save
-from lstm_xp.engines import Choice, available_engines
+from lstm_xp.engines import Choice, available_engines, warm_up
 
 __version__ = "0.1.0"
 
@@ -29,4 +29,5 @@ __all__ = [
     "lstm_cell",
     "save",
     "select_engine",
+    "warm_up",
 ]

@@ -5,6 +5,7 @@ An engine is one file with ``supports(request) -> None | reason`` and ``run(requ
 is imported when it is first taken. Without its row and its file everything else works as before.
 """
 
+import time
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -14,7 +15,7 @@ from lstm_xp._namespace import library_name, without_autocast
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result
 
-__all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "choose", "explain", "run"]
+__all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "choose", "explain", "run", "warm_up"]
 
 
 class _Engine(NamedTuple):
@@ -150,6 +151,48 @@ def run(request: Request, name: str) -> Result:
     with without_autocast(request.x):
         result: Result = _module(name).run(request)
     return result
+
+
+def warm_up(engine: str = "numba", *, dtypes: tuple[str, ...] = ("float32", "float64")) -> float:
+    """
+    Compile ahead what an engine would compile in its first calls, or read it from disk where it was kept.
+
+    Parameters
+    ----------
+    engine : str, optional
+        The engine: one that compiles once for all shapes, ``"numba"``. JAX compiles for each shape, in `jax.jit`.
+    dtypes : tuple of str, optional
+        The dtypes to be ready for.
+
+    Returns
+    -------
+    float
+        The seconds that it took.
+
+    Raises
+    ------
+    ValueError
+        There is no such engine or dtype, or it has nothing to compile ahead.
+    ImportError
+        What it needs is not installed.
+
+    Examples
+    --------
+    >>> import lstm_xp as lx
+    >>> seconds = lx.warm_up("numba")
+    """
+    check_engine(engine)
+    if engine == "auto" or not _ENGINES[engine].warms_up:
+        able = ", ".join(repr(name) for name, row in _ENGINES.items() if row.warms_up)
+        msg = f"`engine` is {engine!r}, expected one that compiles ahead: {able}"
+        raise ValueError(msg)
+    if isinstance(dtypes, str) or not set(dtypes) <= {"float32", "float64"}:
+        msg = f"`dtypes` is {dtypes!r}, expected some of 'float32', 'float64'"
+        raise ValueError(msg)
+    start = time.perf_counter()
+    for dtype in dtypes:
+        _module(engine).warm_up(dtype)
+    return time.perf_counter() - start
 
 
 def _module(name: str) -> ModuleType:

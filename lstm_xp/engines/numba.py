@@ -1,8 +1,188 @@
-"""To come."""
+r"""
+Numba: the steps compiled, BLAS for the products.
 
-from lstm_xp.engines._request import Request
+Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, without the interpreter's
+lock: each step is one product and one loop over the units in which all five tanh are computed side by side, as many
+units at a time as a register holds. NumPy's tanh would be a call for each array; a library's scalar one would not
+vectorise.
+
+What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
+threads, so that it is safe after a fork and in many threads.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic, overload
+
+from lstm_xp._options import CellOptions
+from lstm_xp._weights import CellWeights
+from lstm_xp.engines import numpy as numpy_engine
+from lstm_xp.engines._host import Array, Steps, run_on_host
+from lstm_xp.engines._request import Request, Result
+from lstm_xp.engines.numpy import Prepared, prepare, run_steps
+
+# Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
+COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-def supports(_request: Request) -> str | None:
-    """Return why it cannot run a request."""
-    return "it is not written yet"
+def supports(request: Request) -> str | None:
+    """Return why it cannot run a request, or None."""
+    if any(options != CellOptions() for options in request.options):
+        return "it has no options but the default"
+    if request.weights[0][0].peephole is not None:
+        return "it has no peepholes"
+    return numpy_engine.supports(request)
+
+
+def run(request: Request) -> Result:
+    """Run a request."""
+    return run_on_host(request, "numpy", prepare, loop)
+
+
+def warm_up(dtype: str) -> None:
+    """Compile for a dtype what there is to compile, or read it from disk."""
+    for batch in (1, 2):
+        for size in (2, 1):
+            weight_hr = np.ones((1, 2), dtype) if size == 1 else None
+            weights = CellWeights(np.ones((8, 1), dtype), np.ones((8, size), dtype), weight_hr=weight_hr)
+            x, h, c = (np.ones((1, batch, k), dtype) for k in (1, size, 2))
+            loop(prepare(weights, CellOptions(), batch), Steps(x, h[0], c[0], None, h.copy()))
+
+
+def loop(prepared: Prepared, steps: Steps) -> None:
+    """Run one layer in one direction."""
+    batch, dtype, n = steps.x.shape[1], steps.h.dtype, prepared.w.shape[0] // 4
+    gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
+    w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
+
+    def run(states: Array, added: Array | None, invalid: Array | None) -> None:
+        if invalid is None:
+            invalid = np.empty((0, batch), np.bool_)
+        if added is None:
+            _run_batch(prepared.w, w_hr, states, invalid, gates, c, hidden)
+        else:
+            vectors = (array[..., 0] for array in (states, invalid, gates, c, hidden))
+            _run_row(prepared.w.T, w_hr, added, *vectors)
+
+    run_steps(prepared, steps, run, c)
+
+
+@njit(**COMPILED)
+def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
+    projected = len(w_hr) > 0
+    size = len(w_hr) if projected else len(c)
+    c_old = c.copy()
+    for t in range(len(states) - 1):
+        h = states[t + 1, :size]
+        if len(invalid) > 0:
+            c_old[:] = c
+        np.dot(w, states[t], gates)
+        if projected:
+            _advance(gates.reshape(-1), c.reshape(-1), hidden.reshape(-1))
+            np.dot(w_hr, hidden, h)
+        else:
+            _advance(gates.reshape(-1), c.reshape(-1), h.reshape(-1))
+        if len(invalid) > 0:
+            for n in range(c.shape[1]):
+                if invalid[t, n]:
+                    c[:, n] = c_old[:, n]
+                    h[:, n] = states[t, :size, n]
+
+
+@njit(**COMPILED)
+def _run_row(w, w_hr, added, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
+    projected = len(w_hr) > 0
+    for t in range(len(states) - 1):
+        if len(invalid) > 0 and invalid[t]:
+            states[t + 1] = states[t]
+            continue
+        h = states[t + 1]
+        np.dot(states[t], w, gates)
+        gates += added[t]
+        if projected:
+            _advance(gates, c, hidden)
+            np.dot(w_hr, hidden, h)
+        else:
+            _advance(gates, c, h)
+
+
+@njit(**COMPILED)
+def _advance(gates, c, h):  # type: ignore[no-untyped-def]
+    """Compute the new cell state and, doubled, the hidden one."""
+    n = len(c)
+    o, i, f, g = gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :]
+    one, half = c.dtype.type(1), c.dtype.type(0.5)
+    for k in range(n):
+        new = half * ((tanh(i[k]) + one) * tanh(g[k]) + (tanh(f[k]) + one) * c[k])
+        c[k] = new
+        h[k] = (tanh(o[k]) + one) * tanh(new)
+
+
+def tanh(x: float) -> float:
+    r"""
+    Return the hyperbolic tangent, in compiled code without a branch.
+
+    It has the sign of x and the absolute value :math:`e/(e + 2)` with :math:`e = \exp(2|x|) - 1`. With
+    :math:`2|x| = n \ln 2 + r`, that is :math:`2^n (\exp(r) - 1) + (2^n - 1)`, and of :math:`\exp(r) - 1`, where
+    :math:`|r| \le \ln(2)/2`, Taylor's series up to the last term that counts.
+    """
+    return math.tanh(x)
+
+
+@overload(tanh, jit_options={"fastmath": {"contract"}})
+def _compiled_tanh(x):  # type: ignore[no-untyped-def]
+    single = x == types.float32
+    number = np.float32 if single else np.float64
+    # Beyond it the result is 1. ln 2 is split in two, so that n ln 2 is exact.
+    largest = number(20 if single else 40)
+    ln2 = number(0.693359375) if single else number(0.6931471803691238)
+    ln2_rest = number(math.log(2) - float(ln2))
+    # Adding it rounds to an integer, which the lowest bits then hold.
+    rounder = number(1.5 * 2 ** (23 if single else 52))
+    log2_e, one, two = number(1 / math.log(2)), number(1), number(2)
+
+    def implementation(x):  # type: ignore[no-untyped-def]
+        y = abs(x + x)
+        y = largest if y > largest else y  # noqa: FURB136 (which keeps NaN)
+        shifted = y * log2_e + rounder
+        n = shifted - rounder
+        r = y - n * ln2 - n * ln2_rest
+        power = _power_of_two(shifted)
+        e = (r + r * r * _rest_of_exp(r)) * power + (power - one)
+        return math.copysign(e / (e + two), x)
+
+    return implementation
+
+
+@intrinsic
+def _power_of_two(_context, shifted):  # type: ignore[no-untyped-def]
+    """Return ``2**n``, of n with the rounder added: the bits of n, moved to where the exponent is."""
+    bits, mantissa, bias = (32, 23, 127) if shifted == types.float32 else (64, 52, 1023)
+
+    def generate(_context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        integer = ir.IntType(bits)
+        n = builder.bitcast(arguments[0], integer)
+        exponent = builder.add(builder.shl(n, integer(mantissa)), integer(bias << mantissa))
+        return builder.bitcast(exponent, arguments[0].type)
+
+    return shifted(shifted), generate
+
+
+@intrinsic
+def _rest_of_exp(_context, r):  # type: ignore[no-untyped-def]
+    """Return ``(exp(r) - 1 - r) / r**2`` for small r: Taylor's series, up to the last term that counts."""
+    terms = 7 if r == types.float32 else 13
+
+    def generate(_context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        (r,) = arguments
+        series, *others = (r.type(1 / math.factorial(k)) for k in range(terms, 1, -1))
+        for coefficient in others:
+            product = builder.fmul(series, r, flags=("contract",))
+            series = builder.fadd(product, coefficient, flags=("contract",))
+        return series
+
+    return r(r), generate

@@ -86,37 +86,67 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     return Prepared(np.asfortranarray(w_h), w_x.T, w_hr, p_o, p_if, bounds, options)
 
 
-def loop(prepared: Prepared, steps: Steps) -> None:
-    """Run one layer in one direction."""
+# run(states, added, invalid) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the
+# product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
+# (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true.
+Run: TypeAlias = Callable[[Array, Array | None, Array | None], None]
+
+
+def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
+    """
+    Run one layer in one direction, in as many rounds as the buffer wants.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The weights.
+    steps : Steps
+        The steps.
+    run : callable
+        Runs those that fit into the buffer.
+    c : array, shape (hidden_size, batch)
+        The cell state that it overwrites.
+    """
     time, batch, features = steps.x.shape
     size, rows = steps.h.shape[1], prepared.w.shape[1]
-    step, c = make_step(prepared, batch)
-    c[...] = steps.c.T
     # That h is kept doubled is made good here, and in the weights.
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
     length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
     states = np.ones((length + 1, rows, batch), steps.h.dtype)
     np.multiply(steps.h.T, doubled, out=states[0, :size])
+    c[...] = steps.c.T
     for start in range(0, time, length):
         x, output = (array[start : start + length] for array in (steps.x, steps.output))
-        invalid = None if steps.mask is None else ~steps.mask[start : start + length, None]
-        added: list[Array | None] = [None] * len(x)
+        invalid = None if steps.mask is None else ~steps.mask[start : start + length]
+        added = None
         if prepared.w_x is None:
             inputs = states[: len(x), size : size + features]
             inputs[...] = x.transpose(0, 2, 1)
             if invalid is not None:
-                np.copyto(inputs, 0, where=invalid)
+                np.copyto(inputs, 0, where=invalid[:, None])
         else:
-            known = x[:, 0] if invalid is None else np.where(invalid[:, 0], 0, x[:, 0])
-            added = list(known @ prepared.w_x[:-1] + prepared.w_x[-1])
-        # Vectors for one row: NumPy is quicker with them.
-        s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
-        for t in range(len(x)):
-            step(s[t], added[t], h[t], h[t + 1], None if invalid is None else invalid[t, -1])
+            added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
+            added = added @ prepared.w_x[:-1]
+            added += prepared.w_x[-1]
+        run(states[: len(x) + 1], added, invalid)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
     np.multiply(states[0, :size].T, 1 / doubled, out=steps.h)
     steps.c[...] = c.T
+
+
+def loop(prepared: Prepared, steps: Steps) -> None:
+    """Run one layer in one direction."""
+    batch, size = steps.h.shape
+    step, c = make_step(prepared, batch)
+
+    def run(states: Array, added: Array | None, invalid: Array | None) -> None:
+        # Lists, and vectors for one row: NumPy is quicker with them.
+        s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
+        for t in range(len(s) - 1):
+            step(s[t], None if added is None else added[t], h[t], h[t + 1], None if invalid is None else invalid[t])
+
+    run_steps(prepared, steps, run, c)
 
 
 Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]

@@ -1,0 +1,246 @@
+"""The engines on NumPy's arrays, `numpy` and `numba`: what conformance/ does not see of them."""
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_xp as lx
+from conformance.cases import Case
+from conformance.compare import TOLERANCE, assert_equal, flat
+from conformance.oracle import torch_answer
+from lstm_xp.engines import numpy as numpy_engine
+
+ENGINES = [pytest.param("numpy"), pytest.param("numba", marks=pytest.mark.needs("numba"))]
+CASES = [
+    Case(bidirectional=True, num_layers=2),
+    Case(bidirectional=True, num_layers=2, proj_size=3, valid="lengths", dtype="float32"),
+    Case(reverse=True, valid="mask", masked_output="hold"),
+    Case(valid="lengths", masked_output="hold", batch=5),
+    Case(bidirectional=True, batch=1, valid="lengths", proj_size=2),
+    Case(bidirectional=True, batch=None, valid="mask", bias=("bias_hh",)),
+    Case(num_layers=2, batch=2, start="one"),
+]
+
+
+def run(case: Case, **settings: Any) -> tuple[np.ndarray, ...]:
+    return flat(lx.lstm(weights=case.weights(), **case.arguments(), **(case.settings | settings)))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_threads_change_no_result(engine: str, case: Case, threads: int) -> None:
+    assert_equal(run(case, engine=engine, threads=threads), torch_answer(case), TOLERANCE[case.dtype])
+
+
+@pytest.mark.parametrize("buffer", [1, 100, 1000])
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_rounds_change_no_result(engine: str, case: Case, buffer: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_engine, "BUFFER", buffer)
+    assert_equal(run(case, engine=engine), torch_answer(case), TOLERANCE[case.dtype])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_weights_are_prepared_once(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Any] = []
+    original = numpy_engine.total_bias
+    monkeypatch.setattr(numpy_engine, "total_bias", lambda weights: prepared.append(weights) or original(weights))
+    case = Case(num_layers=2, bidirectional=True, batch=6)
+    net, arguments = case.lstm(), case.arguments()
+    net(**arguments, engine=engine)
+    assert len(prepared) == 4
+    net(**arguments, engine=engine)
+    net(**arguments, engine=engine, threads=2)
+    assert len(prepared) == 4
+    net(arguments["x"][:, :1], engine=engine)  # for one row they lie in another way
+    assert len(prepared) == 8
+    lx.lstm(weights=case.weights(), **arguments, engine=engine)
+    assert len(prepared) == 12
+
+
+def test_weights_that_may_change_are_not_kept() -> None:
+    case = Case()
+    weights, arguments = case.weights(), case.arguments()
+    before = lx.lstm(weights=weights, **arguments)[0]
+    weights[0][0].weight_hh[...] *= 2
+    after = lx.lstm(weights=weights, **arguments)[0]
+    assert abs(after - before).max() > 1e-3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_many_threads_may_call_one_lstm(engine: str) -> None:
+    case = Case(num_layers=2, bidirectional=True, valid="lengths")
+    net, arguments = case.lstm(), case.arguments()
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: flat(net(**arguments, engine=engine)), range(64)))
+    for result in results:
+        assert_equal(result, results[0], 0)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_long_sequence_takes_little_more_than_its_output(engine: str) -> None:
+    net = lx.LSTM(5, 16, seed=0)
+    x = np.ones((20_000, 3, 5), np.float32)
+    net(x[:10], engine=engine)
+    gc.collect()
+    tracemalloc.start()
+    output, _ = net(x, engine=engine)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < output.nbytes + 3 * 4 * numpy_engine.BUFFER
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case(dtype="float16"), "it is for float32 and float64, not for float16, of which BLAS has no products"),
+        (Case(variant="activations"), "it has no activations but sigmoid and tanh"),
+    ],
+    ids=str,
+)
+def test_what_numpy_leaves_to_the_standard_engine(case: Case, reason: str) -> None:
+    choice = lx.select_engine(weights=case.weights(), **case.arguments(), **case.settings)
+    assert choice[:2] == ("standard", "the first choice cannot")
+    assert choice.rejected["numpy"] == reason
+    with pytest.raises(ValueError, match=f"the engine 'numpy' cannot run this: {reason}"):
+        run(case, engine="numpy")
+
+
+@pytest.mark.needs("numba")
+@pytest.mark.parametrize(
+    ("case", "reason"),
+    [
+        (Case(dtype="float16"), "it is for float32 and float64"),
+        (Case(variant="coupled"), "it has no options but the default"),
+        (Case(variant="peephole"), "it has no peepholes"),
+    ],
+    ids=str,
+)
+def test_what_numba_refuses(case: Case, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"the engine 'numba' cannot run this: {reason}"):
+        run(case, engine="numba")
+
+
+def test_threads_are_for_engines_that_have_some() -> None:
+    case = Case()
+    with pytest.raises(ValueError, match="'standard' cannot run this: `threads` is 2, and it has none of its own"):
+        run(case, engine="standard", threads=2)
+    with pytest.raises(ValueError, match="no engine can run this: 'numpy': it has no activations.*; 'standard': `thr"):
+        run(Case(variant="activations"), threads=2)
+    for threads in (0, -1, 1.5, True, None):
+        with pytest.raises(ValueError, match=f"`threads` is {threads}, expected an integer of at least 1"):
+            run(case, threads=threads)
+
+
+def test_numba_is_taken_by_name_only() -> None:
+    case = Case()
+    choice = lx.select_engine(case.x(), case.weights())
+    assert choice.name == "numpy"
+
+
+def in_a_process(program: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.needs("numba")
+def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) -> None:
+    program = """
+        import os, sys
+        import numpy as np
+        import lstm_xp as lx
+        from lstm_xp.engines import numba as engine
+        net = lx.LSTM(5, 4, bidirectional=True, seed=0)
+        lx.warm_up("numba")
+        functions = (engine._run_batch, engine._run_row)
+        print(sum(sum(f.stats.cache_hits.values()) for f in functions), end=" ")
+        compiled = [len(f.signatures) for f in functions]
+        x = np.ones((7, 3, 5), np.float32)
+        here = net(x, engine="numba", threads=2)[0]
+        net(x[:, :1], engine="numba")
+        print(compiled == [len(f.signatures) for f in functions], end=" ", flush=True)
+        if hasattr(os, "fork"):
+            child = os.fork()
+            if child == 0:
+                os._exit(int(not np.array_equal(net(x, engine="numba", threads=2)[0], here)))
+            assert os.waitpid(child, 0)[1] == 0
+        print("ok")
+    """
+    cache = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
+    assert in_a_process(program, **cache) == "0 True ok\n"
+    assert in_a_process(program, **cache) == "4 True ok\n"
+
+
+@pytest.mark.needs("numba")
+def test_all_units_are_computed_side_by_side() -> None:
+    """The loop over them is vectorised: it divides vectors, five for five tanh."""
+    from lstm_xp.engines import numba as engine
+
+    lx.warm_up("numba", dtypes=("float32",))
+    case = Case(dtype="float32")
+    run(case, engine="numba")
+    fresh = type(engine._advance)(engine._advance.py_func, targetoptions=engine._advance.targetoptions)
+    vector = np.ones(4, np.float32)
+    fresh(np.ones(16, np.float32), vector, vector.copy())
+    (assembly,) = fresh.inspect_asm().values()
+    packed = [line for line in assembly.splitlines() if "divps" in line or "fdiv\tv" in line or "fdiv v" in line]
+    assert len(packed) >= 5
+
+
+@pytest.mark.needs("numba")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_compiled_tanh(dtype: str) -> None:
+    """Against NumPy's in a wider float, over all exponents; 2.5 units in the last place at most."""
+    from numba import njit
+
+    from lstm_xp.engines import numba as engine
+
+    @njit(fastmath={"contract"})
+    def apply(x, result):  # type: ignore[no-untyped-def]
+        for k in range(len(x)):
+            result[k] = engine.tanh(x[k])
+
+    wide = np.float64 if dtype == "float32" else np.longdouble
+    if np.finfo(wide).eps > np.finfo(dtype).eps / 1000:
+        pytest.skip("no wider float here")
+    exponents = np.linspace(-120 if dtype == "float32" else -1000, 6, 20_011)
+    x = np.concatenate([np.exp2(exponents), np.linspace(0, 25, 100_003)]).astype(dtype)
+    x = np.concatenate([x, -x])
+    result = np.empty_like(x)
+    apply(x, result)
+    expected = np.tanh(x.astype(wide))
+    assert (np.abs(result - expected) / np.spacing(np.abs(expected).astype(dtype))).max() < 2.5
+    special = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0], dtype)
+    result = np.empty_like(special)
+    apply(special, result)
+    np.testing.assert_array_equal(result, [np.nan, 1, -1, 0, 0])
+    assert np.signbit(result[4])
+    assert not np.signbit(result[3])
+
+
+def test_warming_up_refuses_what_it_cannot() -> None:
+    for engine in ("numpy", "auto", "jax"):
+        with pytest.raises(ValueError, match=f"`engine` is '{engine}', expected one that compiles ahead: 'numba'"):
+            lx.warm_up(engine)
+    with pytest.raises(ValueError, match="`engine` is 'fast', expected 'auto' or one of"):
+        lx.warm_up("fast")
+    for dtypes in ("float32", ("float16",)):
+        with pytest.raises(ValueError, match="`dtypes` is .*float.*, expected some of 'float32', 'float64'"):
+            lx.warm_up("numba", dtypes=dtypes)
