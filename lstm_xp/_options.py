@@ -141,3 +141,6 @@ def _bound(value: float | None, name: str) -> float | None:
         msg = f"`{name}` is {value!r}, expected {expected}"
         raise ValueError(msg)
     return None if math.isinf(bound) else bound
+
+
+DEFAULT = CellOptions()

@@ -121,7 +121,7 @@ def _over_the_layers(request: Request, name: str, prepare: Prepare, loop: Loop, 
             row, size = k * len(request.options) + direction, h_n.shape[2]
 
             def prepared(batch: int) -> Any:
-                key = name, row, options, batch == 1
+                key = name, row, batch == 1
                 return request.prepare(key, lambda: prepare(weights, options, batch))
 
             steps = Steps(

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from lstm_xp._options import CellOptions
+from lstm_xp._options import DEFAULT
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
@@ -31,7 +31,7 @@ COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if any(options != CellOptions() for options in request.options):
+    if any(options != DEFAULT for options in request.options):
         return "it has no options but the default"
     if request.weights[0][0].peephole is not None:
         return "it has no peepholes"
@@ -50,7 +50,7 @@ def warm_up(dtype: str) -> None:
             weight_hr = np.ones((1, 2), dtype) if size == 1 else None
             weights = CellWeights(np.ones((8, 1), dtype), np.ones((8, size), dtype), weight_hr=weight_hr)
             x, h, c = (np.ones((1, batch, k), dtype) for k in (1, size, 2))
-            loop(prepare(weights, CellOptions(), batch), Steps(x, h[0], c[0], None, h.copy()))
+            loop(prepare(weights, DEFAULT, batch), Steps(x, h[0], c[0], None, h.copy()))
 
 
 def loop(prepared: Prepared, steps: Steps) -> None:

@@ -16,10 +16,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from lstm_xp._options import CellOptions
+from lstm_xp._options import DEFAULT, CellOptions
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result
+
+FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # Elements of the buffer for (h, x, 1): more time steps than fit are taken one buffer after the other.
 BUFFER = 2**18
@@ -27,9 +29,9 @@ BUFFER = 2**18
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if request.x.dtype.name not in ("float32", "float64"):
+    if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
-    if any(options.activations != CellOptions().activations for options in request.options):
+    if any(options.activations != DEFAULT.activations for options in request.options):
         return "it has no activations but sigmoid and tanh"
     return None
 
