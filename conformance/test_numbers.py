@@ -9,9 +9,9 @@ import pytest
 
 from conformance import oracle
 from conformance.backends import Backend
-from conformance.cases import Case
+from conformance.cases import Case, map_arrays
 from conformance.compare import TOLERANCE
-from conformance.running import Checker, fit, run
+from conformance.running import Checker, as_numpy, fit, forward, run
 
 
 @pytest.mark.parametrize("numbers", ["saturated", "huge", "subnormal", "infinite"])
@@ -34,6 +34,19 @@ def test_nan_in_one_row_stays_in_that_row(backend: Backend, dtype: str, check: C
     check([a[:, others] for a in actual], [e[:, others] for e in oracle.truth(case)], TOLERANCE[dtype])
     assert np.isnan(actual[0][1:, 2]).all()
     assert not np.isnan(actual[0][0]).any()
+
+
+def test_nan_in_the_projection_reaches_no_zero_state(backend: Backend) -> None:
+    """Zeros before the first step are no product of zeros with the weights: its cell state sees no projection."""
+    case = Case(time=1, proj_size=2, start="absent", dtype=backend.dtypes[0])
+    ((cell,),) = case.weights()
+    x, results = backend.array(case.x()), []
+    for projection in (cell.weight_hr, np.full_like(cell.weight_hr, np.nan)):
+        weights = map_arrays(backend.array, cell._replace(weight_hr=projection))
+        results.append(as_numpy(backend, forward(case, backend, weights, {"x": x}), x))
+    (_, _, c_n), (output, _, same) = results
+    np.testing.assert_array_equal(same, c_n)
+    assert np.isnan(output).all()
 
 
 @pytest.mark.parametrize("junk", [np.nan, np.inf, 1e30])

@@ -171,9 +171,9 @@ def on_same_device(a: Array, b: Array) -> bool:
     return bool(is_dask_array(a) != is_dask_array(b))
 
 
-def visible_values(array: Array) -> np.ndarray | None:
-    """Return the values of an array where looking at them costs nothing and breaks nothing: NumPy's."""
-    return np.asarray(array) if isinstance(array, NUMPY_ARRAYS) else None
+def visible_values(array: Array) -> np.ndarray | np.generic | None:
+    """Return an array whose values may be looked at, where that costs nothing and breaks nothing: NumPy's."""
+    return array if isinstance(array, NUMPY_ARRAYS) else None
 
 
 def dtype_name(dtype: DType) -> str:

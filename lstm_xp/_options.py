@@ -79,13 +79,13 @@ def options_by_direction(options: Options, num_directions: int) -> tuple[CellOpt
     """Return one `CellOptions` for each direction."""
     if isinstance(options, CellOptions):
         return (options,) * num_directions
-    if not (isinstance(options, (tuple, list)) and all(isinstance(o, CellOptions) for o in options)):
+    if not (isinstance(options, tuple) and all(isinstance(o, CellOptions) for o in options)):
         msg = f"`options` is {options!r}, expected CellOptions or a pair of them"
         raise TypeError(msg)
     if len(options) != 2 or num_directions != 2:
         msg = f"`options` is a tuple of {len(options)}, expected one CellOptions for {num_directions} direction(s)"
         raise ValueError(msg)
-    return tuple(options)
+    return options
 
 
 def activation_function(spec: ActivationSpec, xp: Namespace) -> Callable[[Array], Array]:
@@ -104,7 +104,7 @@ def clip_function(bound: float | None, xp: Namespace) -> Callable[[Array], Array
 
 
 def _name_and_parameters(spec: ActivationSpec) -> tuple[str, tuple[float, ...]]:
-    return (spec, ()) if isinstance(spec, str) else (spec[0], tuple(spec[1:]))
+    return (spec, ()) if isinstance(spec, str) else (spec[0], spec[1:])
 
 
 def _canonical(spec: ActivationSpec, where: str) -> ActivationSpec:

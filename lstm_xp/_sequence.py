@@ -17,10 +17,10 @@ from lstm_xp.engines._request import MaskedOutput, Request, Result
 class Settings:
     """How sequences are read, beside the weights: `lstm`'s arguments of the same names."""
 
-    batch_first: bool = False
-    masked_output: MaskedOutput = "zero"
-    reverse: bool = False
-    options: Options = CellOptions()
+    batch_first: bool
+    masked_output: MaskedOutput
+    reverse: bool
+    options: Options
 
     def __post_init__(self) -> None:
         if isinstance(self.options, list):  # lest it be changed later

@@ -12,7 +12,7 @@ import pytest
 import lstm_xp as lx
 from conformance.cases import Case, map_arrays
 from conformance.compare import assert_equal, flat
-from lstm_xp._namespace import standard_namespace
+from lstm_xp._namespace import device_of, standard_namespace
 
 CASE = Case(dtype="float32")
 
@@ -59,6 +59,11 @@ def test_several_devices_of_jax() -> None:
         check=False,
     )
     assert done.stdout.splitlines() == ["`h_0` is on another device than `x`", "2 True"], done.stderr
+
+
+def test_what_others_call_devices_is_their_own() -> None:
+    """The standard has `device` alone: `devices` is a method in JAX, and may be anything elsewhere."""
+    assert device_of(SimpleNamespace(device="cpu", devices=("cpu", "gpu"))) == "cpu"
 
 
 @pytest.mark.needs("mlx.core")

@@ -1,6 +1,7 @@
 """Bad arguments: each error names the argument, what was expected and what came."""
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -475,25 +476,29 @@ def test_mixed_devices() -> None:
         assert message in str(caught.value)
 
 
-@pytest.mark.needs("torch")
-def test_lengths_out_of_range_are_clipped_where_values_are_not_looked_at() -> None:
-    import torch
-
-    x = torch.tensor(X)
-    net = CASE.lstm(torch.tensor)
-    wild, tame = net(x, lengths=torch.tensor([9, 3, -2])), net(x, lengths=torch.tensor([7, 3, 0]))
-    assert torch.equal(wild[0], tame[0])
+def on_each(*libraries: str) -> pytest.MarkDecorator:
+    """Run a test with each of these libraries."""
+    return pytest.mark.parametrize("library", [pytest.param(each, marks=pytest.mark.needs(each)) for each in libraries])
 
 
-@pytest.mark.needs("torch")
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "int64"])
-def test_lengths_of_any_integer_dtype(dtype: str) -> None:
-    import torch
+@on_each("torch", "array_api_strict")
+def test_lengths_out_of_range_are_clipped_where_values_are_not_looked_at(library: str) -> None:
+    asarray = import_module(library).asarray
+    net, x = CASE.lstm(asarray), asarray(X)
+    for beyond in (9, 2**40):
+        wild, tame = (net(x, lengths=asarray(np.array(given))) for given in ([beyond, 3, -2], [7, 3, 0]))
+        np.testing.assert_array_equal(np.asarray(wild[0]), np.asarray(tame[0]))
 
-    case = Case(time=200)  # more than int8 can count
-    given = np.array([127, 5, 100])
-    expected = case.lstm()(case.x(), lengths=given)
-    assert not np.array_equal(expected[0][126, 0], np.zeros(4))
-    for asarray in (np.asarray, torch.tensor):
-        output, _ = case.lstm(asarray)(asarray(case.x()), lengths=asarray(given.astype(dtype)))
-        np.testing.assert_allclose(np.asarray(output), expected[0], rtol=0, atol=1e-14)
+
+@on_each("numpy", "torch", "array_api_strict")
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "int32", "uint32", "int64", "uint64"])
+def test_lengths_of_any_integer_dtype(library: str, dtype: str) -> None:
+    """More steps than eight bits count, with a sign or without."""
+    case = Case(time=300)
+    given = np.array([127 if dtype == "int8" else 255, 5, 100])
+    expected, _ = case.lstm()(case.x(), lengths=given)
+    assert (expected[given[0] - 1, 0] != 0).all()
+    assert (expected[given[0], 0] == 0).all()
+    asarray = import_module(library).asarray
+    output, _ = case.lstm(asarray)(asarray(case.x()), lengths=asarray(given.astype(dtype)))
+    np.testing.assert_allclose(np.asarray(output), expected, rtol=0, atol=1e-14)

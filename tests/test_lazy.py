@@ -148,6 +148,21 @@ class TestDask:
         assert_equal(dask.compute(*result), expected, 1e-14)
         assert_equal(dask.compute(*mixed), expected, 1e-14)
 
+    def test_lengths_and_masks_of_its_blocks(self) -> None:
+        """They become Dask's, whose functions do not all take NumPy's arrays."""
+        import dask.array as da
+
+        for case in (
+            Case(valid="lengths", batch=4, start="one"),
+            Case(valid="mask", masked_output="hold", num_layers=2, proj_size=2),
+            Case(valid="mask", masked_output="hold", batch=None, reverse=True),
+        ):
+            given = case.arguments()
+            given |= {"lengths": given["lengths"].astype("uint8")} if case.valid == "lengths" else {}
+            actual = flat(case.lstm()(**given | {"x": da.from_array(given["x"])}))
+            assert {type(array) for array in actual} == {da.Array}
+            assert_equal([array.compute() for array in actual], flat(case.lstm()(**given)), 1e-14)
+
     @pytest.mark.needs("jax")
     def test_weights_of_neither_dask_nor_its_blocks_are_refused(self) -> None:
         import dask.array as da
@@ -185,11 +200,15 @@ class TestDask:
             assert isinstance(a, da.Array)
             np.testing.assert_allclose(a.compute(), e, rtol=0, atol=1e-14)
 
-    def test_an_unknown_batch_size_is_refused(self) -> None:
+    def test_unknown_sizes_are_refused(self) -> None:
         import dask
         import dask.array as da
 
-        x = da.from_array(self.CASE.x(), chunks=(-1, 1, -1))[:, da.from_array(np.array([True, False, True]), chunks=1)]
+        some = da.from_array(np.array([True, False, True]), chunks=1)
+        x = da.from_array(self.CASE.x(), chunks=(-1, 1, -1))
+        with pytest.raises(ValueError, match="`x` has an unknown number of time steps, expected at least one"):
+            self.CASE.lstm()(x[some])
+        x = x[:, some]
         with pytest.raises(ValueError, match=r"`x` has shape \(3, nan, 5\), expected sizes that are known"):
             self.CASE.lstm()(x)
         actual = dask.compute(*flat(self.CASE.lstm()(x.compute_chunk_sizes())))
