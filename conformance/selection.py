@@ -31,7 +31,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "device": {"metavar": "NAME", "help": "the device that arrays are put on; default: the library's"},
     "dtype": {"choices": ("float64", "float32"), "help": "the only dtype; default: those that the library has"},
-    "engine": {"metavar": "NAME", "help": "the engine that runs the LSTM; default: auto"},
+    "engine": {"metavar": "NAME", "help": "the engine that runs the LSTM; default: the row's, mostly auto"},
     "steps": {
         "type": _at_least_one,
         "metavar": "T",
@@ -138,13 +138,15 @@ def select(given: dict[str, Any]) -> Selection:
         if given[f"{kind}s-file"] is not None
         for gap in read_gaps(Path(given[f"{kind}s-file"]), kind)
     )
-    engine = given["engine"] or "auto"
-    try:
-        check_engine(engine)
-    except ValueError as error:
-        msg = f"--engine={engine}: {error}"
-        raise SelectionError(msg) from None
-    rows = [replace(row, engine=engine, gaps=(*row.gaps, *gaps)) for row in rows]
+    engine = given["engine"]
+    if engine is not None:
+        try:
+            check_engine(engine)
+        except ValueError as error:
+            msg = f"--engine={engine}: {error}"
+            raise SelectionError(msg) from None
+        rows = [replace(row, engine=engine) for row in rows]
+    rows = [replace(row, gaps=(*row.gaps, *gaps)) for row in rows]
     return Selection(tuple(rows), given["tier"], gaps)
 
 
