@@ -77,7 +77,7 @@ def test_the_engine_is_told_of_whatever_lstm_takes(case: Case) -> None:
 
 def test_who_asks_for_the_engine_may_leave_out_what_lstm_does_without() -> None:
     case = Case(valid="mask", num_layers=2)
-    assert lx.select_engine(weights=case.weights(), **case.arguments()).name == "standard"
+    assert lx.select_engine(weights=case.weights(), **case.arguments()).name == "numpy"
 
 
 def test_who_gives_the_namespace_answers_for_the_arrays() -> None:
