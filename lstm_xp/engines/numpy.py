@@ -183,28 +183,35 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     sigmoids, i_and_f, g_and_c = gates[: 3 * n], gates[n : 3 * n], gates[3 * n :]
     one, half, two = (w.dtype.type(number) for number in (1.0, 0.5, 2.0))
     dot, add, multiply, tanh = np.dot, np.add, np.multiply, np.tanh
-    plain = p_o is None and bounds is None and not options.coupled
+    plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled
     # The output gate waits for the new cell state, if it sees it.
     late = p_o is not None and options.peephole_output == "new"
-    early_gates = gates[n : 4 * n] if late else z
-    early_sigmoids = i_and_f if late else sigmoids
+    early_gates, early_sigmoids = (gates[n : 4 * n], i_and_f) if late else (z, sigmoids)
 
-    def clip_gates(array: Array) -> None:
-        if bounds is not None:
-            bound = bounds[-len(array) :] if len(array) > n else bounds[:n]
+    def clip(array: Array, bound: Array | float | None) -> None:
+        if bound is not None:
             np.clip(array, -bound, bound, out=array)
 
-    def variant() -> None:
-        """Make the gates, as the options have it, but for an output gate that waits."""
-        if p_if is not None:
-            i_and_f.__iadd__(p_if * np.concatenate([c, c]))
+    def new_cell_state() -> None:
+        """Make the gates and the new cell state, as the options have it."""
+        if p_o is not None:
+            add(i_and_f, p_if * np.concatenate([c, c]), out=i_and_f)
             if not late:
-                o.__iadd__(p_o * c)
-        clip_gates(early_gates)
+                add(o, p_o * c, out=o)
+        clip(early_gates, None if bounds is None else bounds[-len(early_gates) :])
         tanh(early_gates, out=early_gates)
         add(early_sigmoids, one, out=early_sigmoids)
         if options.coupled:
             np.subtract(two, i, out=f)
+        multiply(i_and_f, g_and_c, out=i_and_f)
+        add(i, f, out=c)
+        multiply(c, half, out=c)
+        clip(c, options.clip_cell)
+        if late:
+            add(o, p_o * c, out=o)
+            clip(o, None if bounds is None else bounds[:n])
+            tanh(o, out=o)
+            add(o, one, out=o)
 
     def step(s: Array, z_x: Array | None, h_old: Array, h: Array, invalid: Array | None) -> None:
         c_old = c if invalid is None else c.copy()
@@ -214,26 +221,18 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         if plain:
             tanh(z, out=z)
             add(sigmoids, one, out=sigmoids)
+            multiply(i_and_f, g_and_c, out=i_and_f)
+            add(i, f, out=c)
+            multiply(c, half, out=c)
         else:
-            variant()
-        multiply(i_and_f, g_and_c, out=i_and_f)
-        add(i, f, out=c)
-        multiply(c, half, out=c)
-        if options.clip_cell is not None:
-            np.clip(c, -options.clip_cell, options.clip_cell, out=c)
-        if late:
-            o.__iadd__(p_o * c)
-            clip_gates(o)
-            tanh(o, out=o)
-            add(o, one, out=o)
+            new_cell_state()
         tanh(c, out=hidden)
         if w_hr is None:
             multiply(o, hidden, out=h)
         else:
             multiply(o, hidden, out=hidden)
             dot(w_hr, hidden, out=h)
-            if options.clip_proj is not None:
-                np.clip(h, -options.clip_proj, options.clip_proj, out=h)
+            clip(h, options.clip_proj)
         if invalid is not None:
             np.copyto(c, c_old, where=invalid)
             np.copyto(h, h_old, where=invalid)
