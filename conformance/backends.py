@@ -426,6 +426,14 @@ BACKENDS = (
     *(_strict("device1", version) for version in ("2023.12", "2024.12", "2025.12")),
     Backend("torch", "torch", "PyTorch", gradients=_torch_gradients, **_TORCH),
     Backend(
+        "torch-standard",
+        "torch",
+        "PyTorch, standard engine",
+        gradients=_torch_gradients,
+        engine="standard",
+        **_TORCH,
+    ),
+    Backend(
         "torch-compile",
         "torch",
         "PyTorch, torch.compile",

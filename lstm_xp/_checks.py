@@ -25,6 +25,8 @@ def is_known(size: int | float | None) -> bool:
 def check_shape(array: Array, name: str, expected: Shape) -> None:
     """Raise ValueError if an array has another shape than expected; a size that is not known fits."""
     given = tuple(array.shape)
+    if given == expected.sizes:
+        return
     sizes = list(expected.sizes)
     if len(given) == len(sizes) and all(size == 1 for size in given[expected.batch]):
         sizes[expected.batch] = given[expected.batch]

@@ -6,6 +6,7 @@ is imported when it is first taken. Without its row and its file everything else
 """
 
 import time
+from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
@@ -23,7 +24,8 @@ class _Engine(NamedTuple):
     One row.
 
     `library` is the array library that it is for, None any; `requires` what has to be installed; `auto` whether it is
-    taken unasked; `threads` whether it has threads of its own; `warms_up` whether it compiles something ahead.
+    taken unasked; `threads` whether it has threads of its own; `warms_up` whether it compiles something ahead; `load`
+    imports its module, where `import_module` cannot.
     """
 
     library: str | None = None
@@ -31,6 +33,14 @@ class _Engine(NamedTuple):
     auto: bool = True
     threads: bool = False
     warms_up: bool = False
+    load: Callable[[], ModuleType] | None = None
+
+
+def _load_torch() -> ModuleType:
+    # The first call may be one that torch.compile traces: a statement it can, import_module it cannot.
+    from lstm_xp.engines import torch  # noqa: PLC0415
+
+    return torch
 
 
 _ENGINES = {
@@ -39,7 +49,7 @@ _ENGINES = {
     # By name only, so that what is installed never changes a number.
     "numba": _Engine("numpy", ("numba", "scipy"), auto=False, threads=True, warms_up=True),
     "jax": _Engine("jax.numpy", ("jax",)),
-    "torch": _Engine("torch", ("torch",)),
+    "torch": _Engine("torch", ("torch",), load=_load_torch),
     "dask": _Engine("dask.array", ("dask",)),
 }
 
@@ -197,9 +207,9 @@ def warm_up(engine: str = "numba", *, dtypes: tuple[str, ...] = ("float32", "flo
 
 def _module(name: str) -> ModuleType:
     """Return an engine's module, imported when it is first asked for."""
-    # torch.compile traces a look-up in a dict, not an import.
     if name not in _MODULES:
-        _MODULES[name] = import_module(f"lstm_xp.engines.{name}")
+        load = _ENGINES[name].load
+        _MODULES[name] = import_module(f"lstm_xp.engines.{name}") if load is None else load()
     return _MODULES[name]
 
 

@@ -1,8 +1,172 @@
-"""To come."""
+"""PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call."""
 
-from lstm_xp.engines._request import Request
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch._subclasses import FakeTensor
+from torch.autograd import forward_ad
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+
+from lstm_xp._options import DEFAULT, CellOptions
+from lstm_xp.engines._request import Request, Result
+
+State: TypeAlias = tuple[Tensor, Tensor]
+
+# Without peepholes it does not matter which cell state they see.
+_NEUTRAL_OPTIONS = (DEFAULT, CellOptions(peephole_output="old"))
+
+# What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
+# tests/test_engine_torch.py says which of them has changed in a new version.
+_lstm = torch.lstm
+_TENSORS = (Tensor, torch.nn.Parameter, FakeTensor)
 
 
-def supports(_request: Request) -> str | None:
-    """Return why it cannot run a request."""
-    return "it is not written yet"
+def _is_transformed() -> bool:
+    """Tell whether this runs within a transform for which the kernel has no rule: all but reverse-mode gradients."""
+    if forward_ad._current_level >= 0:
+        return True
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    functorch = torch._C._functorch
+    return torch.compiler.is_compiling() or any(
+        level.key() != functorch.TransformType.Grad for level in functorch.get_interpreter_stack()
+    )
+
+
+def _has_visible_values(lengths: Tensor) -> bool:
+    """Tell whether what depends on the values of lengths will be right when it runs again."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
+    transformed = torch._C._are_functorch_transforms_active()
+    return type(lengths) is Tensor and lengths.device.type == "cpu" and not (traced or transformed)
+
+
+def supports(request: Request) -> str | None:
+    """
+    Return why it cannot run a request, or None if it can.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+
+    Returns
+    -------
+    str or None
+        The reason.
+    """
+    for options in request.options:
+        if options not in _NEUTRAL_OPTIONS:
+            return "torch's kernel has no `options`"
+    cell = request.weights[0][0]
+    if cell.peephole is not None:
+        return "torch's kernel has no peepholes"
+    if cell.weight_hr is not None and cell.weight_hr.shape[0] == cell.weight_hr.shape[1]:
+        return "torch's kernel tells a projection by its size, which is that of the cell"
+    if request.mask is not None:
+        return "torch's kernel has no `mask`"
+    tensors = [request.x, *(request.state or ()), *_flat_weights(request)]
+    for tensor in tensors:
+        if type(tensor) not in _TENSORS:
+            return f"torch's kernel may not know a {type(tensor).__name__}"
+    if _is_transformed():
+        return "torch's kernel has no rule for torch.func's transforms other than grad, nor for forward-mode gradients"
+    if request.lengths is not None and not _has_visible_values(request.lengths):
+        return "torch packs only `lengths` whose values it sees: on the CPU, neither traced nor transformed"
+    return None
+
+
+def run(request: Request) -> Result:
+    """
+    Run a request.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+
+    Returns
+    -------
+    Result
+        The output and the final states.
+    """
+    x, state = request.x, _initial_state(request)
+    if request.lengths is not None:
+        lengths = request.lengths.to(torch.int64).clamp(0, x.shape[0])
+        if bool((lengths < x.shape[0]).any()):
+            return _run_ragged(request, x, lengths, state)
+    if not request.reverse:
+        return Result(*_call(request, (x,), state))
+    output, h_n, c_n = _call(request, (x.flip(0),), state)
+    return Result(output.flip(0), h_n, c_n)
+
+
+def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> Result:
+    """Run a packed sequence, which has no padding; in it, a row without a valid step takes one that does not count."""
+    time = x.shape[0]
+    steps = torch.arange(time, device=x.device)[:, None]
+    valid, any_valid = (steps < lengths)[:, :, None], (lengths > 0)[:, None]
+    # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
+    x = torch.where(any_valid, x, 0.0)
+    # Where time runs backward each row is turned round by itself, in and out.
+    turned = torch.where(steps < lengths, lengths - 1 - steps, steps)[:, :, None] if request.reverse else None
+    if turned is not None:
+        x = x.take_along_dim(turned, 0)
+
+    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
+    h_0, c_0 = state
+    order, back = packed.sorted_indices, packed.unsorted_indices
+    data, h_n, c_n = _call(
+        request, (packed.data, packed.batch_sizes), (h_0.index_select(1, order), c_0.index_select(1, order))
+    )
+    output, _ = pad_packed_sequence(PackedSequence(data, packed.batch_sizes, order, back), total_length=time)
+    h_n = torch.where(any_valid, h_n.index_select(1, back), h_0)
+    c_n = torch.where(any_valid, c_n.index_select(1, back), c_0)
+
+    if turned is not None:
+        output = output.take_along_dim(turned, 0)
+    output = torch.where(valid, output, 0.0)
+    if request.masked_output == "hold" and not request.reverse:
+        # Of the direction that runs backward the padding comes before the first valid step.
+        directions, size = len(request.options), h_n.shape[2]
+        last = torch.where(any_valid, h_n[-directions], 0.0)
+        held = torch.where(valid, output[:, :, :size], last)
+        output = torch.cat((held, output[:, :, size:]), dim=2)
+    return Result(output, h_n, c_n)
+
+
+def _call(request: Request, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """Call the kernel with x, or with the data and the batch sizes of a packed sequence."""
+    cell = request.weights[0][0]
+    has_biases = cell.bias_ih is not None or cell.bias_hh is not None
+    weights = _flat_weights(request)
+    # cuDNN keeps what a backward pass needs only in training; without dropout that is all it means.
+    training = torch.is_grad_enabled()
+    packed = len(inputs) == 2
+    rest: tuple[Any, ...] = (has_biases, len(request.weights), 0.0, training, len(request.options) == 2)
+    result: tuple[Tensor, Tensor, Tensor] = _lstm(*inputs, state, weights, *rest, *(() if packed else (False,)))
+    return result
+
+
+def _flat_weights(request: Request) -> list[Tensor]:
+    """Return the weights in the kernel's order; of two biases it takes both or none."""
+    flat = []
+    for layer in request.weights:
+        for cell in layer:
+            flat += [cell.weight_ih, cell.weight_hh]
+            biases = [cell.bias_ih, cell.bias_hh]
+            given = [bias for bias in biases if bias is not None]
+            flat += [torch.zeros_like(given[0]) if bias is None else bias for bias in biases] if given else []
+            flat += [] if cell.weight_hr is None else [cell.weight_hr]
+    return flat
+
+
+def _initial_state(request: Request) -> State:
+    """Return ``(h_0, c_0)`` with the batch size of x."""
+    batch, cell = request.x.shape[1], request.weights[0][0]
+    if request.state is not None:
+        h_0, c_0 = (array.expand(-1, batch, -1).contiguous() for array in request.state)
+        return h_0, c_0
+    rows = len(request.weights) * len(request.options)
+    c_0 = request.x.new_zeros(rows, batch, cell.weight_hh.shape[0] // 4)
+    return (c_0 if cell.weight_hr is None else request.x.new_zeros(rows, batch, cell.weight_hr.shape[0])), c_0
