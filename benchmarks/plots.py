@@ -1,0 +1,5 @@
+"""To come."""
+
+
+def draw(found, folder):
+    pass

@@ -1,0 +1,166 @@
+"""What is asked: for each question the contestants and the sizes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from benchmarks.problems import GRID, QUICK, RAGGED, STEPS, Problem
+from benchmarks.race import Contestant, race
+from benchmarks.records import Record
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a question is asked: threads for everybody, seconds for each race, and whether small sizes will do."""
+
+    threads: int = 1
+    budget: float = 4.0
+    quick: bool = False
+
+    def problems(self, wanted: Iterable[Problem]) -> Iterable[Problem]:
+        """Return the sizes."""
+        return QUICK if self.quick else wanted
+
+
+def timed(
+    question: str,
+    setting: Setting,
+    problem: Problem,
+    contestants: Iterable[Contestant],
+    what: str = "forward",
+    share: float = 1.0,
+) -> Iterator[Record]:
+    """Yield a record of each contestant of a race; `share` of the budget is spent on it."""
+    expected = {"gradient": lambda: problem.gradient, "compile": list}.get(what, lambda: [problem.output])()
+    least = 3 if setting.quick or what == "compile" else 5
+    for name, timing in race(contestants, expected, share * setting.budget, least).items():
+        yield record(question, setting, problem, name, what, *timing)
+
+
+def record(
+    question: str, setting: Setting, problem: Problem, name: str, what: str, *figures: float, unit: str = "s"
+) -> Record:
+    """Return one figure."""
+    sizes = {size: getattr(problem, size) for size in "NTIH"}
+    median, q1, q3, rounds = figures
+    return Record(question, setting.threads, what, str(problem), sizes, name, median, q1, q3, int(rounds), unit)
+
+
+def host(problem: Problem, engine: str, setting: Setting) -> Iterator[Contestant]:
+    """Yield an engine on NumPy's arrays, and all that it is measured by."""
+    from benchmarks import on_numpy, on_torch
+
+    yield from on_numpy.ours(problem, engine, setting.threads)
+    yield from on_torch.native(problem)
+    yield from on_numpy.onnx_runtime(problem, setting.threads)
+    yield from on_numpy.blog(problem)
+    yield from on_numpy.floor(problem)
+
+
+def ask_numpy(setting: Setting) -> Iterator[Record]:
+    """Yield NumPy's best beside the blog's class, the floor, torch and ONNX Runtime."""
+    for problem in setting.problems(GRID):
+        yield from timed("numpy", setting, problem, host(problem, "numpy", setting))
+
+
+def ask_numba(setting: Setting) -> Iterator[Record]:
+    """Yield the compiled kernel beside the same."""
+    for problem in setting.problems(GRID):
+        yield from timed("numba", setting, problem, host(problem, "numba", setting))
+
+
+def ask_torch(setting: Setting) -> Iterator[Record]:
+    """Yield both engines for torch beside torch's own module, the loop over its cell, and Keras."""
+    from benchmarks import on_torch
+
+    for problem in setting.problems(GRID):
+        for what, train in (("forward", False), ("gradient", True)):
+            contestants = chain(
+                on_torch.ours(problem, "torch", train=train),
+                on_torch.native(problem, train=train),
+                on_torch.ours(problem, "standard", train=train),
+                on_torch.loop_over_cell(problem, train=train),
+                on_torch.keras(problem, train=train),
+            )
+            yield from timed("torch", setting, problem, contestants, what, share=0.5)
+
+
+def ask_jax(setting: Setting) -> Iterator[Record]:
+    """Yield ours beside the libraries of layers, under jit; then how long all take to compile."""
+    from benchmarks import on_jax
+
+    for problem in setting.problems(GRID):
+        everybody = list(on_jax.peers(problem))
+        for gradient in (False, True):
+            contestants = (on_jax.contestant(peer, problem, gradient=gradient) for peer in everybody)
+            yield from timed("jax", setting, problem, contestants, "gradient" if gradient else "forward", share=0.5)
+    if setting.threads > 1:  # the compiler takes as many as it likes
+        return
+    for T in (10, 20) if setting.quick else (100, 1000):
+        problem = Problem(8, T, 64, 128)
+        everybody = list(on_jax.peers(problem))
+        for gradient in (False,) if setting.quick else (False, True):
+            contestants = (on_jax.compilation(peer, problem, gradient=gradient) for peer in everybody)
+            for each in timed("jax", setting, problem, contestants, "compile", share=0.5):
+                yield replace(each, what=f"compile, {'gradient' if gradient else 'forward'}")
+
+
+def ask_stream(setting: Setting) -> Iterator[Record]:
+    """Yield one step of a stream."""
+    from benchmarks import on_streams
+
+    for problem in STEPS[:1] if setting.quick else STEPS:
+        contestants = chain(
+            on_streams.ours(problem), on_streams.onnx_runtime(problem, setting.threads), on_streams.modules(problem)
+        )
+        yield from timed("stream", setting, problem, contestants, "step", share=0.5)
+
+
+def ask_ragged(setting: Setting) -> Iterator[Record]:
+    """Yield every engine with lengths beside torch's packed sequences."""
+    from benchmarks import on_jax, on_numpy, on_torch
+
+    problem = Problem(4, 20, 5, 7, ragged=True) if setting.quick else RAGGED
+    contestants = chain(
+        on_numpy.ours(problem, "numpy", setting.threads),
+        on_numpy.ours(problem, "numba", setting.threads),
+        on_torch.ours(problem, "torch"),
+        on_torch.native(problem),
+        (on_jax.contestant(on_jax.ours(problem), problem, gradient=False) for _ in range(1)),
+    )
+    yield from timed("ragged", setting, problem, contestants)
+
+
+def ask_scaling(setting: Setting) -> Iterator[Record]:
+    """Yield how time grows with T, with N and with H, the others fixed."""
+    from benchmarks import on_numpy, on_torch
+
+    sizes = {
+        "T": (10, 30, 100, 300, 1000, 3000),
+        "N": (1, 2, 4, 8, 16, 32, 64, 128, 256),
+        "H": (16, 32, 64, 128, 256, 512, 1024),
+    }
+    for size, values in sizes.items():
+        for value in values[:2] if setting.quick else values:
+            problem = replace(Problem(8, 50, 64, 128), **{size: value})
+            contestants = chain(
+                on_numpy.ours(problem, "numpy", 1),
+                on_numpy.ours(problem, "numba", 1),
+                on_torch.native(problem),
+                on_numpy.onnx_runtime(problem, setting.threads),
+                on_numpy.blog(problem),
+            )
+            yield from timed("scaling", setting, problem, contestants, size, share=0.25)
+
+
+Ask = Callable[[Setting], Iterator[Record]]
+QUESTIONS: dict[str, Ask] = {
+    "numpy": ask_numpy,
+    "numba": ask_numba,
+    "torch": ask_torch,
+    "jax": ask_jax,
+    "stream": ask_stream,
+    "ragged": ask_ragged,
+    "scaling": ask_scaling,
+}
+KERAS_BACKENDS = {"torch": "torch", "jax": "jax"}
