@@ -9,11 +9,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lstm_xp import engines
-from lstm_xp._checks import Shape, check_shape
+from lstm_xp._checks import Shape, check_like, check_shape
 from lstm_xp._namespace import device_keyword, device_of, is_lazy, is_tracer, library_name
 from lstm_xp._sequence import make_request
 from lstm_xp._typing import Array
-from lstm_xp._weights import check_input
 from lstm_xp.engines._request import Request
 
 if TYPE_CHECKING:
@@ -62,7 +61,19 @@ class Stream:
     ((1, 4), (1, 4))
     """
 
-    __slots__ = ("__weakref__", "_batch_size", "_engine", "_frame", "_lock", "_net", "_push", "_stepper", "_zeros")
+    __slots__ = (
+        "__weakref__",
+        "_batch_size",
+        "_class",
+        "_dtype",
+        "_engine",
+        "_lock",
+        "_net",
+        "_push",
+        "_shape",
+        "_stepper",
+        "_zeros",
+    )
 
     _push: Callable[[Any], Any]
 
@@ -91,7 +102,7 @@ class Stream:
         self._lock = Lock()
         shape = (1, net.input_size) if batch_size is None else (1, batch_size, net.input_size)
         self._zeros = net._network.xp.zeros(shape, dtype=net.dtype, **device_keyword(net.device))
-        self._frame = type(self._zeros), self._zeros.dtype, shape[1:]
+        self._class, self._dtype, self._shape = type(self._zeros), self._zeros.dtype, shape[1:]
         request = self._request(state)
         self._engine = engines.choose(request, net.engine if engine is None else engine).name
         self._stepper = engines.make_stepper(request, self._engine, batch_size is not None)
@@ -121,7 +132,7 @@ class Stream:
         if not self._lock.acquire(False):
             raise RuntimeError(_BUSY)
         try:
-            if (type(x), x.dtype, x.shape) != self._frame:
+            if type(x) is not self._class or x.dtype != self._dtype or x.shape != self._shape:
                 self._check(x)
             try:
                 return self._push(x)
@@ -185,7 +196,7 @@ class Stream:
     def _set_state(self, request: Request) -> None:
         """Set the state to that of a request."""
         xp, sizes = request.xp, self._net._network.sizes
-        keywords = {"dtype": self._zeros.dtype, **device_keyword(device_of(self._zeros))}
+        keywords = {"dtype": self._dtype, **device_keyword(device_of(self._zeros))}
         shapes = [(sizes.num_layers, request.x.shape[1], size) for size, _ in sizes.state_sizes]
         if request.state is None:
             h, c = (xp.zeros(shape, **keywords) for shape in shapes)
@@ -196,8 +207,8 @@ class Stream:
 
     def _check(self, x: Array) -> None:
         """Refuse a frame that does not fit; one of a subclass does."""
-        check_input(x, self._net._network)
-        check_shape(x, "x", Shape(self._frame[2], "(batch_size, input_size)" if self._batch_size else "(input_size,)"))
+        check_like(x, "x", self._zeros, "weights", (self._net._network.xp,))
+        check_shape(x, "x", Shape(self._shape, "(batch_size, input_size)" if self._batch_size else "(input_size,)"))
         if is_tracer(x) and not is_tracer(self._zeros):
             msg = "`x` is a JAX tracer, expected an array of numbers: within a transformation use `lstm_xp.lstm`"
             raise TypeError(msg)

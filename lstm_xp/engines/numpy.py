@@ -82,7 +82,7 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
         return result
 
     def get_state() -> tuple[Array, Array]:
-        return np.stack(hidden) * factor, np.stack(cells)
+        return np.array(hidden) * factor, np.array(cells)
 
     def set_state(h: Array, c: Array) -> None:
         for k, (h_k, c_k) in enumerate(zip(hidden, cells, strict=True)):
