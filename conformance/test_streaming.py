@@ -1,4 +1,4 @@
-"""A sequence in pieces, the state carried from one to the next, is the whole."""
+"""A sequence in pieces, the state carried from one to the next, is the whole; so are its frames in a stream."""
 
 from itertools import pairwise
 
@@ -42,3 +42,28 @@ def test_chunks(backend: Backend, dtype: str, case: Case, cuts: tuple[int, ...],
         if stop == case.time:
             final = as_numpy(backend, state, arrays["x"], ("h_n", "c_n"))
     check((np.concatenate(outputs, axis=axis), *final), oracle.truth(case), tolerance_of(case))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(num_layers=3, input_size=3, hidden_size=6, batch=4),
+        Case(num_layers=2, proj_size=2, start="one"),
+        Case(batch=1, num_layers=2, bias=("bias_hh",), start="absent", batch_first=True),
+        Case(batch=1, num_layers=2, proj_size=3, hidden_size=5, input_size=6),
+        Case(batch=None, num_layers=2, proj_size=2),
+        Case(batch=None, bias=()),
+        *(Case(num_layers=2, variant=variant) for variant in ("peephole", "coupled", "clipped", "activations")),
+        *(Case(batch=1, num_layers=2, variant=variant) for variant in ("peephole", "coupled", "clipped")),
+    ],
+    ids=str,
+)
+def test_frames(backend: Backend, dtype: str, case: Case, check: Checker) -> None:
+    case = fit(case.replace(dtype=dtype), backend)
+    state = map_arrays(backend.array, case.arguments().get("state"))
+    stream = case.lstm(backend.array, engine=backend.engine).stream(state, case.batch)
+    x = case.x().swapaxes(0, 1) if case.batch_first else case.x()
+    frames = [backend.array(frame) for frame in x]
+    outputs = as_numpy(backend, [stream(frame) for frame in frames], frames[0], ("output",) * len(frames))
+    final = as_numpy(backend, stream.state, frames[0], ("h_n", "c_n"))
+    check((np.stack(outputs, axis=1 if case.batch_first else 0), *final), oracle.truth(case), tolerance_of(case))

@@ -10,6 +10,7 @@ from lstm_xp._cell import lstm_cell
 from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions
 from lstm_xp._sequence import lstm, select_engine
+from lstm_xp._stream import Stream
 from lstm_xp._weights import CellWeights
 from lstm_xp.convert import load, save
 from lstm_xp.engines import Choice, available_engines, warm_up
@@ -21,6 +22,7 @@ __all__ = [
     "CellOptions",
     "CellWeights",
     "Choice",
+    "Stream",
     "__version__",
     "available_engines",
     "convert",

@@ -10,6 +10,7 @@ from lstm_xp._initial import initial_layers
 from lstm_xp._namespace import device_of, standard_namespace
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._sequence import Settings, check_settings, forward
+from lstm_xp._stream import Stream
 from lstm_xp._transfer import from_numpy, move
 from lstm_xp._typing import Array, ArrayT, Device, DType, Namespace
 from lstm_xp._weights import (
@@ -245,6 +246,43 @@ class LSTM:
         """
         chosen = self._engine if engine is None else engine
         return forward(self._network, self._settings, x, state, lengths, mask, chosen, threads)
+
+    def stream(
+        self, state: tuple[Any, Any] | None = None, batch_size: int | None = 1, *, engine: str | None = None
+    ) -> Stream:
+        """
+        Return a stream: the LSTM, one time step at a time, with the state kept in between.
+
+        Everything is checked and prepared here, so that a step costs as little as it can.
+
+        Parameters
+        ----------
+        state : tuple of two arrays, optional
+            ``(h_0, c_0)``, as in `lstm_xp.lstm`. Zeros if absent.
+        batch_size : int or None, optional
+            Rows of each frame; None for frames and states without a batch axis.
+        engine : str, optional
+            Who computes; the LSTM's own setting if absent.
+
+        Returns
+        -------
+        Stream
+            The stream.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An argument does not fit, the LSTM does not run forward in time alone, or its arrays are lazy.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import lstm_xp as lx
+        >>> stream = lx.LSTM(5, 4, seed=0).stream()
+        >>> stream(np.ones((1, 5), np.float32)).shape
+        (1, 4)
+        """
+        return Stream(self, state, batch_size, engine=engine)
 
     def state_dict(self) -> dict[str, Array]:
         """

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace as compat_namespace
 from array_api_compat import device as compat_device
-from array_api_compat import is_dask_array, is_torch_array
+from array_api_compat import is_dask_array, is_jax_array, is_lazy_array, is_torch_array
 
 from lstm_xp._typing import Array, Device, DType, Namespace
 
@@ -197,3 +197,18 @@ def without_autocast(array: Array) -> AbstractContextManager[Any]:
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
     return nullcontext()
+
+
+def without_grad(array: Array) -> AbstractContextManager[Any]:
+    """Return a context in which torch records nothing for a backward pass."""
+    return sys.modules["torch"].no_grad() if is_torch_array(array) else nullcontext()
+
+
+def is_lazy(array: Array) -> bool:
+    """Tell whether a library puts off what it computes, in a graph that grows. JAX does not, outside `jit`."""
+    return is_lazy_array(array) and not is_jax_array(array)
+
+
+def is_tracer(array: Array) -> bool:
+    """Tell whether an array stands for others in a function that JAX is transforming."""
+    return is_jax_array(array) and isinstance(array, sys.modules["jax"].core.Tracer)

@@ -2,7 +2,8 @@
 Who runs a request.
 
 An engine is one file with ``supports(request) -> None | reason`` and ``run(request) -> Result``, and one row here. It
-is imported when it is first taken. Without its row and its file everything else works as before.
+is imported when it is first taken. Without its row and its file everything else works as before. It may have
+``make_stepper(request, batched) -> Stepper`` for `LSTM.stream`; the reference's is taken where it has none.
 """
 
 import time
@@ -14,9 +15,21 @@ from typing import NamedTuple
 
 from lstm_xp._namespace import library_name, without_autocast
 from lstm_xp.engines import standard
-from lstm_xp.engines._request import Request, Result
+from lstm_xp.engines._request import Request, Result, Stepper
 
-__all__ = ["Choice", "Request", "Result", "available_engines", "check_engine", "choose", "explain", "run", "warm_up"]
+__all__ = [
+    "Choice",
+    "Request",
+    "Result",
+    "Stepper",
+    "available_engines",
+    "check_engine",
+    "choose",
+    "explain",
+    "make_stepper",
+    "run",
+    "warm_up",
+]
 
 
 class _Engine(NamedTuple):
@@ -161,6 +174,12 @@ def run(request: Request, name: str) -> Result:
     with without_autocast(request.x):
         result: Result = _module(name).run(request)
     return result
+
+
+def make_stepper(request: Request, name: str, batched: bool) -> Stepper:
+    """Return what the engine of that name has to run one time step after the other."""
+    stepper: Stepper = getattr(_module(name), "make_stepper", standard.make_stepper)(request, batched)
+    return stepper
 
 
 def warm_up(engine: str = "numba", *, dtypes: tuple[str, ...] = ("float32", "float64")) -> float:

@@ -89,3 +89,26 @@ class Result(NamedTuple):
     output: Array
     h_n: Array
     c_n: Array
+
+
+class Stepper(NamedTuple):
+    """
+    What runs one time step after the other, as `make_stepper` of an engine returns it for a request.
+
+    Of the request, x tells dtype, device and batch; its numbers and the state are not looked at. It has one direction,
+    no lengths and no mask. Arguments were checked, and calls never overlap.
+
+    Parameters
+    ----------
+    push : callable
+        ``push(x) -> h``, from a frame of shape (batch, input_size) to the last layer's new hidden state, an array that
+        nothing else holds; without a batch axis in both where `make_stepper` is told so.
+    get_state : callable
+        ``get_state() -> (h, c)``, copies of the states as `Result` has them.
+    set_state : callable
+        ``set_state(h, c)`` copies them. It is called before the first push.
+    """
+
+    push: Callable[[Array], Array]
+    get_state: Callable[[], tuple[Array, Array]]
+    set_state: Callable[[Array, Array], None]

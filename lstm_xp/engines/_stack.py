@@ -9,14 +9,18 @@ from lstm_xp._cell import State, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
-from lstm_xp._weights import CellWeights
-from lstm_xp.engines._request import MaskedOutput, Request, Result
+from lstm_xp._weights import CellWeights, Layers, total_bias
+from lstm_xp.engines._request import MaskedOutput, Request, Result, Stepper
 
 # loop(step, carry, xs, reverse) -> carry, ys calls step(carry, x) -> carry, y for each time step, x being what the
 # arrays in xs have there. The carry keeps its shapes; ys has the outputs stacked, each at the time of its input, also
 # in reverse.
 Body: TypeAlias = Callable[[State, tuple[Array, ...]], tuple[State, Array]]
 Loop: TypeAlias = Callable[[Body, State, tuple[Array, ...], bool], tuple[State, Array]]
+
+# advance(x, states) -> output, states: one time step through all layers.
+States: TypeAlias = tuple[State, ...]
+Advance: TypeAlias = Callable[[Array, States], tuple[Array, States]]
 
 
 def run_stacked(request: Request, loop: Loop) -> Result:
@@ -61,6 +65,79 @@ def run_stacked(request: Request, loop: Loop) -> Result:
             finals.append(final)
         features = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=2)
     return Result(features, xp.stack([h for h, _ in finals]), xp.stack([c for _, c in finals]))
+
+
+def make_advance(layers: Layers, options: CellOptions, xp: Namespace) -> Advance:
+    """
+    Return one time step of a network of one direction.
+
+    Parameters
+    ----------
+    layers : tuple of tuple of CellWeights
+        The weights.
+    options : CellOptions
+        The variant of the cell.
+    xp : array namespace
+        The library that computes.
+
+    Returns
+    -------
+    callable
+        ``advance(x, states) -> (output, states)`` with a state for each layer; all without a batch axis or all with.
+    """
+    cells = [
+        (xp.matrix_transpose(weights.weight_ih), total_bias(weights), make_step(weights, options, xp))
+        for (weights,) in layers
+    ]
+
+    def advance(x: Array, states: States) -> tuple[Array, States]:
+        after = []
+        for (w_ih, bias, step), state in zip(cells, states, strict=True):
+            z = x @ w_ih
+            h, c = step(z if bias is None else z + bias, state)
+            after.append((h, c))
+            x = h
+        return x, tuple(after)
+
+    return advance
+
+
+def stepper_of(advance: Advance, xp: Namespace, batched: bool) -> Stepper:
+    """
+    Return a stepper that keeps the states between steps.
+
+    Parameters
+    ----------
+    advance : callable
+        As `make_advance` returns it. The output must be an array that nothing else holds.
+    xp : array namespace
+        The library.
+    batched : bool
+        Whether frames have a batch axis.
+
+    Returns
+    -------
+    Stepper
+        The stepper.
+    """
+    states: States = ()
+    rows = (slice(None),) if batched else (0,)
+
+    def push(x: Array) -> Array:
+        nonlocal states
+        output, states = advance(x, states)
+        return output
+
+    def get_state() -> tuple[Array, Array]:
+        h, c = (xp.stack([state[which] for state in states]) for which in range(2))
+        return (h, c) if batched else (xp.expand_dims(h, axis=1), xp.expand_dims(c, axis=1))
+
+    def set_state(h: Array, c: Array) -> None:
+        nonlocal states
+        own = [xp.asarray(array, copy=True) for array in (h, c)]
+        states = tuple((own[0][k, *rows, :], own[1][k, *rows, :]) for k in range(h.shape[0]))
+
+    return Stepper(push, get_state, set_state)
 
 
 def valid_steps(request: Request) -> Array | None:

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 
-from lstm_xp.engines._request import Request, Result
-from lstm_xp.engines._stack import run_stacked
+from lstm_xp._options import CellOptions
+from lstm_xp._typing import Array
+from lstm_xp._weights import Layers
+from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._stack import States, make_advance, run_stacked, stepper_of
 
 
 def supports(_request: Request) -> str | None:
@@ -30,3 +33,14 @@ def _run(arrays: dict[str, Any], rest: Request) -> Result:
         replace(rest, **arrays),
         lambda step, carry, xs, reverse: jax.lax.scan(step, carry, xs, reverse=reverse),
     )
+
+
+def make_stepper(request: Request, batched: bool) -> Stepper:
+    """Return what runs one time step after the other."""
+    return stepper_of(partial(_advance, request.options[0], request.weights), request.xp, batched)
+
+
+# Of the module, so that a second stream, a copy say, compiles nothing.
+@partial(jax.jit, static_argnums=0)
+def _advance(options: CellOptions, layers: Layers, x: Array, states: States) -> tuple[Array, States]:
+    return make_advance(layers, options, jax.numpy)(x, states)

@@ -19,7 +19,7 @@ import numpy as np
 from lstm_xp._options import DEFAULT, CellOptions
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
-from lstm_xp.engines._request import Request, Result
+from lstm_xp.engines._request import Request, Result, Stepper
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -39,6 +39,57 @@ def supports(request: Request) -> str | None:
 def run(request: Request) -> Result:
     """Run a request."""
     return run_on_host(request, "numpy", prepare, loop)
+
+
+def make_stepper(request: Request, batched: bool) -> Stepper:
+    r"""
+    Return what runs one time step after the other.
+
+    All layers share one buffer, :math:`(x_t, 1, h^1, 1, h^2, \dots)`: what a layer's product is with is the part from
+    its input to its own hidden state, and the layer below has written that input there.
+    """
+    x, (options,) = request.x, request.options
+    batch, size = x.shape[1], request.weights[0][0].weight_hh.shape[1]
+    doubled = 2.0 if request.weights[0][0].weight_hr is None else 1.0
+    features = x.shape[2]
+    ends = [features + (k + 1) * (1 + size) for k in range(len(request.weights))]
+    buffer = np.ones((ends[-1], batch), x.dtype)
+
+    layers, cells = [], []
+    below = 0  # where a layer's input begins
+    for k, ((weights,), end) in enumerate(zip(request.weights, ends, strict=True)):
+
+        def make(weights: CellWeights = weights, k: int = k) -> Prepared:
+            return _for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
+
+        step, c = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
+        # Vectors for one row: NumPy is quicker with them.
+        s, h = (part[:, 0] if batch == 1 else part for part in (buffer[below:end], buffer[end - size : end]))
+        layers.append((step, s, h))
+        cells.append(c.T)
+        below = end - size
+    hidden = [buffer[end - size : end].T for end in ends]
+    inputs, output = (array if batched else array[0] for array in (buffer[:features].T, hidden[-1]))
+    factor = x.dtype.type(1 / doubled)
+    multiply = np.multiply
+
+    def push(x: Array) -> Array:
+        inputs[...] = x
+        for step, s, h in layers:
+            step(s, None, h, h, None)
+        # C order is not what NumPy makes of a transposed array by itself.
+        result: Array = multiply(output, factor, order="C")
+        return result
+
+    def get_state() -> tuple[Array, Array]:
+        return np.array(hidden) * factor, np.array(cells)
+
+    def set_state(h: Array, c: Array) -> None:
+        for k, (h_k, c_k) in enumerate(zip(hidden, cells, strict=True)):
+            np.multiply(h[k], doubled, out=h_k)
+            c_k[...] = c[k]
+
+    return Stepper(push, get_state, set_state)
 
 
 class Prepared(NamedTuple):
@@ -86,6 +137,16 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
         return Prepared(np.hstack([w_h, w_x]), None, w_hr, p_o, p_if, bounds, options)
     # Columns one after the other: that product of a matrix and a vector is the faster one.
     return Prepared(np.asfortranarray(w_h), w_x.T, w_hr, p_o, p_if, bounds, options)
+
+
+def _for_one_step(prepared: Prepared, factor: float) -> Prepared:
+    """Return the weights for (x, 1, h), with x times a factor."""
+    w, w_x = prepared.w, prepared.w_x
+    if w_x is None:
+        size = w.shape[0] // 4 if prepared.w_hr is None else prepared.w_hr.shape[0]
+        w, w_x = w[:, :size], w[:, size:].T
+    joined = np.hstack([w_x[:-1].T * w.dtype.type(factor), w_x[-1:].T, w])
+    return prepared._replace(w=np.asfortranarray(joined) if prepared.w_x is not None else joined, w_x=None)
 
 
 # run(states, added, invalid) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the

@@ -3,10 +3,10 @@
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
 from lstm_xp._cell import State
-from lstm_xp._namespace import unstack
+from lstm_xp._namespace import unstack, without_autocast, without_grad
 from lstm_xp._typing import Array
-from lstm_xp.engines._request import Request, Result
-from lstm_xp.engines._stack import Body, run_stacked
+from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._stack import Body, States, make_advance, run_stacked, stepper_of
 
 
 def supports(_request: Request) -> str | None:
@@ -28,3 +28,18 @@ def run(request: Request) -> Result:
         return carry, xp.stack(ys[::-1] if reverse else ys, axis=0)
 
     return run_stacked(request, loop)
+
+
+def make_stepper(request: Request, batched: bool) -> Stepper:
+    """Return what runs one time step after the other."""
+    xp = request.xp
+    with without_grad(request.x):
+        advance = make_advance(request.weights, request.options[0], xp)
+
+    def advance_and_copy(x: Array, states: States) -> tuple[Array, States]:
+        with without_autocast(x), without_grad(x):
+            h, states = advance(x, states)
+            # A copy for the caller, who may write into it: h is the state, too.
+            return xp.asarray(h, copy=True), states
+
+    return stepper_of(advance_and_copy, xp, batched)
