@@ -22,8 +22,8 @@ from lstm_xp._options import DEFAULT
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
-from lstm_xp.engines._request import Request, Result
-from lstm_xp.engines.numpy import Prepared, prepare, run_steps
+from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines.numpy import Prepared, Step, prepare, run_steps, stepper_of
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -41,6 +41,24 @@ def supports(request: Request) -> str | None:
 def run(request: Request) -> Result:
     """Run a request."""
     return run_on_host(request, "numpy", prepare, loop)
+
+
+def make_stepper(request: Request, batched: bool) -> Stepper:
+    """Return what runs one time step after the other."""
+    return stepper_of(make_step, request, batched)
+
+
+def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
+    """Return the step of a stream, as that of NumPy's engine, and the cell state, which each step overwrites."""
+    w, n = prepared.w, prepared.w.shape[0] // 4
+    w_hr = np.empty((0, n), w.dtype) if prepared.w_hr is None else prepared.w_hr
+    buffer = np.zeros((6 * n, batch), w.dtype)
+    flat = buffer.reshape(-1)
+
+    def step(s: Array, _z_x: Array | None, _h_old: Array, _h: Array, _invalid: Array | None) -> None:
+        _advance_stream(w, w_hr, s, flat)
+
+    return step, buffer[4 * n : 5 * n]
 
 
 def warm_up(dtype: str) -> None:
@@ -108,6 +126,20 @@ def _run_row(w, w_hr, added, states, invalid, gates, c, hidden):  # type: ignore
             np.dot(w_hr, hidden, h)
         else:
             _advance(gates, c, h)
+
+
+@njit(**COMPILED)
+def _advance_stream(w, w_hr, s, buffer):  # type: ignore[no-untyped-def]
+    """Run one step; s ends with the hidden state. Few arguments: each takes longer to hand over than ten tanh."""
+    part = len(buffer) // 6
+    gates, c, hidden = buffer[: 4 * part], buffer[4 * part : 5 * part], buffer[5 * part :]
+    n = len(w) // 4
+    np.dot(w, s, gates.reshape((4 * n, *s.shape[1:])))
+    if len(w_hr) > 0:
+        _advance(gates, c, hidden)
+        np.dot(w_hr, hidden.reshape((n, *s.shape[1:])), s[len(s) - len(w_hr) :])
+    else:
+        _advance(gates, c, s[len(s) - n :].reshape(-1))
 
 
 @njit(**COMPILED)

@@ -41,7 +41,32 @@ def run(request: Request) -> Result:
     return run_on_host(request, "numpy", prepare, loop)
 
 
+class Prepared(NamedTuple):
+    """
+    A cell's weights as the loop wants them; gates in the order o, i, f, g.
+
+    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None.
+    """
+
+    w: Array
+    w_x: Array | None
+    w_hr: Array | None
+    p_o: Array | None
+    p_if: Array | None
+    bounds: Array | None
+    options: CellOptions
+
+
+Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
+MakeStep: TypeAlias = Callable[[Prepared, int], tuple[Step, Array]]
+
+
 def make_stepper(request: Request, batched: bool) -> Stepper:
+    """Return what runs one time step after the other."""
+    return stepper_of(make_step, request, batched)
+
+
+def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
     r"""
     Return what runs one time step after the other.
 
@@ -90,22 +115,6 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
             c_k[...] = c[k]
 
     return Stepper(push, get_state, set_state)
-
-
-class Prepared(NamedTuple):
-    """
-    A cell's weights as the loop wants them; gates in the order o, i, f, g.
-
-    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None.
-    """
-
-    w: Array
-    w_x: Array | None
-    w_hr: Array | None
-    p_o: Array | None
-    p_if: Array | None
-    bounds: Array | None
-    options: CellOptions
 
 
 def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
@@ -210,9 +219,6 @@ def loop(prepared: Prepared, steps: Steps) -> None:
             step(s[t], None if added is None else added[t], h[t], h[t + 1], None if invalid is None else invalid[t])
 
     run_steps(prepared, steps, run, c)
-
-
-Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
 
 
 def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
