@@ -125,6 +125,8 @@ def device_of(array: Array) -> Device:
     None where it has none, as a JAX tracer, several, as JAX's sharded arrays, or does not tell, as MLX's
     (https://github.com/data-apis/array-api-compat/issues/451).
     """
+    if isinstance(array, np.ndarray):
+        return array.device
     devices = getattr(array, "devices", None)
     try:
         device = compat_device(array)

@@ -238,7 +238,7 @@ def _why_not(name: str, request: Request) -> str | None:
     library = library_name(request.xp)
     if row.library not in (None, library):
         return f"it is for arrays of {row.library}, not of {library}"
-    missing = [module for module in row.requires if find_spec(module) is None]
+    missing = [] if name in _MODULES else [module for module in row.requires if find_spec(module) is None]
     if missing:
         return f"{', '.join(missing)} is not installed"
     if request.threads > 1 and not row.threads:

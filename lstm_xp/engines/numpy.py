@@ -145,7 +145,7 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     if batch > 1:
         return Prepared(np.hstack([w_h, w_x]), None, w_hr, p_o, p_if, bounds, options)
     # Columns one after the other: that product of a matrix and a vector is the faster one.
-    return Prepared(np.asfortranarray(w_h), w_x.T, w_hr, p_o, p_if, bounds, options)
+    return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), w_hr, p_o, p_if, bounds, options)
 
 
 def _for_one_step(prepared: Prepared, factor: float) -> Prepared:
@@ -184,9 +184,11 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     # That h is kept doubled is made good here, and in the weights.
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
     length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
-    states = np.ones((length + 1, rows, batch), steps.h.dtype)
+    states = np.empty((length + 1, rows, batch), steps.h.dtype)
     np.multiply(steps.h.T, doubled, out=states[0, :size])
     c[...] = steps.c.T
+    if prepared.w_x is None:
+        states[:, -1] = 1.0
     for start in range(0, time, length):
         x, output = (array[start : start + length] for array in (steps.x, steps.output))
         invalid = None if steps.mask is None else ~steps.mask[start : start + length]
@@ -198,7 +200,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
                 np.copyto(inputs, 0, where=invalid[:, None])
         else:
             added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
-            added = added @ prepared.w_x[:-1]
+            added = np.dot(added, prepared.w_x[:-1])
             added += prepared.w_x[-1]
         run(states[: len(x) + 1], added, invalid)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
