@@ -270,9 +270,10 @@ def _jax_jit_gradients(function: Callable[[dict[str, Any]], Any], arrays: dict[s
 
 
 def _dask_asarray(array: np.ndarray) -> Any:
-    # Several blocks along time and batch, so that they meet in every operation.
-    chunks = {2: -1} | dict.fromkeys(range(min(2, array.ndim)), 2) if array.ndim != 2 else -1
-    return import_module("dask.array").from_array(array, chunks=chunks)
+    # Several blocks along time and batch, so that they meet in every operation; no more than a few, of any length.
+    along = {axis: max(2, -(-size // 4)) for axis, size in enumerate(array.shape[:2])}
+    is_weight = array.ndim == 2 and array.dtype != bool
+    return import_module("dask.array").from_array(array, chunks=-1 if is_weight else along | {2: -1})
 
 
 def _dask_to_numpy(arrays: Arrays) -> tuple[np.ndarray, ...]:
@@ -470,9 +471,7 @@ BACKENDS = (
         _dask_to_numpy,
         calling=_dask_refuses_to_compute,
         gaps=(_LAZY,),
-        steps=2,
-        tier="core",
-        examples=2,
+        examples=10,
     ),
     Backend(
         "ndonnx",
