@@ -157,7 +157,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "chunk of no .npy": (["net.npz", "broken.npy", "--chunk", "2"], "INPUT broken.npy cannot be read"),
     "chunk of an archive": (
         ["net.npz", "archive.npy", "--chunk", "2"],
-        "INPUT archive.npy cannot be read: it is not a",
+        "INPUT archive.npy cannot be read: the magic",
     ),
     "chunk of what is cut off": (["net.npz", "cut.npy", "--chunk", "2"], "INPUT cut.npy cannot be read"),
     "chunk of pickles": (["net.npz", "pickle.npy", "--chunk", "2"], "INPUT pickle.npy cannot be read: Array can't be"),
