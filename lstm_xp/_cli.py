@@ -6,16 +6,19 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
 from lstm_xp import __version__, engines
+from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import dtype_name, library_name, standard_namespace
+from lstm_xp._pieces import ArrayFile, Index, cut, write_header, write_piece
 from lstm_xp._sequence import make_request
 from lstm_xp._transfer import from_numpy, to_numpy
 from lstm_xp._typing import Namespace
@@ -25,6 +28,16 @@ from lstm_xp.convert._files import written_whole
 # By how much two right answers may differ that add up in another order. With the trained weights of the example (two
 # layers, 1750 steps), torch's and ours each lay up to 7e-7 from the float64 answer in float32, ours 6e-3 in float16.
 TOLERANCES = {"float64": 1e-14, "float32": 2e-6, "float16": 1e-2}
+# Seconds after which progress is shown.
+PATIENCE = 3.0
+_State: TypeAlias = tuple[Any, Any]
+
+
+class _Difference(NamedTuple):
+    """How far an array is from another one: the largest difference, and whether NaN is where NaN is."""
+
+    largest: float
+    same_nan: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -80,53 +93,150 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--batch-first", action="store_true", help="the input is (batch, time, input_size)")
     run.add_argument("--expect", metavar="EXPECTED", help="an array file to compare the output with")
     run.add_argument("--tolerance", metavar="T", type=float, help="largest absolute difference that is called equal")
+    run.add_argument(
+        "--engine",
+        metavar="NAME",
+        help="who computes: auto or one of lstm_xp.available_engines(); else what the weights' file says",
+    )
+    run.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        default=1,
+        help="threads over the batch or the directions, for "
+        "the engines that have them (default 1); BLAS has threads of its own, see OPENBLAS_NUM_THREADS",
+    )
+    run.add_argument(
+        "--chunk",
+        metavar="N",
+        type=int,
+        help="for files larger than memory: read, run and write N time "
+        "steps after the other, or N rows of the batch where the LSTM runs backward; .npy only",
+    )
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     """Run ``lstm-xp run``; return the exit code."""
-    output_path = None if options.output is None else _output_path(options.output)
+    output_path = None if options.output is None else _output_path(options)
     xp = _library(options.xp)
-    expected = None if options.expect is None else _read_array(options.expect, "EXPECTED")
-    if options.tolerance is not None and not 0 <= options.tolerance < math.inf:
-        msg = f"--tolerance is {options.tolerance}, expected a number of at least 0"
-        raise ValueError(msg)
+    for name, least in (("chunk", 1), ("tolerance", 0)):
+        given = getattr(options, name)
+        if given is not None and not least <= given < math.inf:
+            msg = f"--{name} is {given}, expected a number of at least {least}"
+            raise ValueError(msg)
+    read: Callable[[str, str], Any] = _read_array if options.chunk is None else _open_array
+    expected = None if options.expect is None else read(options.expect, "EXPECTED")
     net = load(options.weights, prefix=options.prefix, xp=xp, dtype=options.dtype)
-    settings = replace(net._settings, batch_first=True) if options.batch_first else net._settings
-    x = from_numpy(_read_array(options.input, "INPUT"), xp, dtype=options.dtype)
+    x = read(options.input, "INPUT")
+    run = _Runner(net, options)
 
-    shown = [("LSTM", f"{net}, {dtype_name(net.dtype)}")]
-    start = time.perf_counter()
-    request, layout = make_request(net._network, settings, x, None, None, None)
-    choice = engines.choose(request, net.engine)
-    output, (h_n, c_n) = layout.restore(engines.run(request, choice.name), xp)
-    results = {name: to_numpy(a, name) for name, a in (("output", output), ("h_n", h_n), ("c_n", c_n))}
-    seconds = time.perf_counter() - start
+    if options.chunk is None:
+        results = run(x)
+        shape = results["output"].shape
+        found = [] if expected is None else [_compare(results["output"], expected, shape, (), options)]
+        if output_path is not None:
+            with written_whole(output_path) as file:
+                if output_path.suffix == ".npy":
+                    np.save(file, results["output"], allow_pickle=False)
+                else:
+                    np.savez(file, **results)  # type: ignore[arg-type]
+    else:
+        shape, found = _run_in_chunks(run, x, expected, output_path, options)
 
-    steps = int(np.prod(x.shape[:-1]))
-    shown += [
-        ("input", f"{tuple(x.shape)} {dtype_name(x.dtype)}"),
-        ("output", f"{results['output'].shape} {dtype_name(results['output'].dtype)}"),
-        ("engine", f"{choice.name} on {library_name(xp)} ({choice.reason})"),
-        ("time", f"{seconds:.3g} s, {steps / seconds:,.0f} steps per second"),
+    steps = math.prod(x.shape[:-1])
+    shown = [
+        ("LSTM", f"{net}, {dtype_name(net.dtype)}"),
+        ("input", f"{tuple(x.shape)} {run.dtype}"),
+        ("output", f"{shape} {run.dtype}"),
+        ("engine", run.engine),
+        ("time", f"{run.seconds:.3g} s, {steps / run.seconds:,.0f} steps per second"),
     ]
-    comparison = None if expected is None else _compare(results["output"], expected, options)
     if output_path is not None:
-        with written_whole(output_path) as file:
-            if output_path.suffix == ".npy":
-                np.save(file, results["output"], allow_pickle=False)
-            else:
-                np.savez(file, **results)  # type: ignore[arg-type]
         shown.append(("written", f"{output_path}"))
-    if comparison is not None:
-        shown.append(("expected", comparison.text))
+    equal = True
+    if expected is not None:
+        equal, text = _verdict(found, min(np.dtype(run.dtype), expected.dtype, key=lambda d: d.itemsize), options)
+        shown.append(("expected", text))
     for name, value in shown:
         print(f"{name:<9}{value}")
-    return 0 if comparison is None or comparison.equal else 1
+    return 0 if equal else 1
 
 
-def _output_path(given: str) -> Path:
-    path = Path(given)
+class _Runner:
+    """Runs the LSTM over one array after the other, and keeps what the report says of it."""
+
+    def __init__(self, net: LSTM, options: argparse.Namespace) -> None:
+        self.net, self.options, self.xp = net, options, net._network.xp
+        self.settings = replace(net._settings, batch_first=net.batch_first or options.batch_first)
+        self.dtype, self.engine, self.seconds = dtype_name(net.dtype), "", 0.0
+
+    def __call__(self, x: np.ndarray, state: _State | None = None) -> dict[str, np.ndarray]:
+        """Return output, h_n and c_n."""
+        x = from_numpy(x, self.xp, dtype=self.options.dtype)
+        if state is not None:
+            state = from_numpy(state[0], self.xp), from_numpy(state[1], self.xp)
+        start = time.perf_counter()
+        request, layout = make_request(
+            self.net._network, self.settings, x, state, None, None, threads=self.options.threads
+        )
+        choice = engines.choose(request, self.options.engine or self.net.engine)
+        output, (h_n, c_n) = layout.restore(engines.run(request, choice.name), self.xp)
+        results = {name: to_numpy(a, name) for name, a in (("output", output), ("h_n", h_n), ("c_n", c_n))}
+        self.seconds += time.perf_counter() - start
+        self.engine = f"{choice.name} on {library_name(self.xp)} ({choice.reason})"
+        return results
+
+
+def _run_in_chunks(
+    run: _Runner, x: ArrayFile, expected: ArrayFile | None, output_path: Path | None, options: argparse.Namespace
+) -> tuple[tuple[int, ...], list[_Difference]]:
+    """Run over chunks of time, or of the batch; return the output's shape and how it differs from what was expected."""
+    if len(x.shape) not in (2, 3):
+        msg = f"INPUT {options.input} has shape {x.shape}, expected (time, batch, input_size) or (time, input_size)"
+        raise ValueError(msg)
+    batched, over_time = len(x.shape) == 3, not (run.net.bidirectional or run.net.reverse)
+    if not over_time and not batched:
+        msg = f"--chunk: {run.net} runs backward through all of INPUT's time steps, and there is no batch to cut"
+        raise ValueError(msg)
+    axis = int(over_time == run.settings.batch_first) if batched else 0
+    state: _State | None = None
+    shape: tuple[int, ...] = ()
+    found, offset = [], 0
+    with nullcontext() if output_path is None else written_whole(output_path) as file:
+        for index in _with_progress(list(cut(x.shape[axis], axis, options.chunk))):
+            results = run(x[index], state)
+            output = results["output"]
+            if over_time:  # NumPy's arrays: a lazy library's would be a graph that grows
+                state = results["h_n"], results["c_n"]
+            if not shape:
+                shape = (*output.shape[:axis], x.shape[axis], *output.shape[axis + 1 :])
+                offset = 0 if file is None else write_header(file, shape, output.dtype)
+            if expected is not None:
+                found.append(_compare(output, expected, shape, index, options))
+            if file is not None:
+                write_piece(file, offset, shape, index, output)
+    return shape, found
+
+
+def _with_progress(pieces: Sequence[Index]) -> Iterator[Index]:
+    """Yield pieces; where that takes longer than some seconds, tell on a terminal how far it is."""
+    start = shown = time.monotonic()
+    for k, piece in enumerate(pieces):
+        yield piece
+        now = time.monotonic()
+        if now - start > PATIENCE and now - shown > 0.5 and sys.stderr.isatty():
+            shown, left = now, (now - start) * (len(pieces) / (k + 1) - 1)
+            print(f"\r{(k + 1) / len(pieces):4.0%}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    if shown > start:
+        print(file=sys.stderr)
+
+
+def _output_path(options: argparse.Namespace) -> Path:
+    given, path = options.output, Path(options.output)
+    if options.chunk is not None and path.suffix != ".npy":
+        msg = f"OUTPUT {given} has the suffix {path.suffix!r}, expected .npy with --chunk"
+        raise ValueError(msg)
     if path.suffix not in (".npy", ".npz"):
         msg = f"OUTPUT {given} has the suffix {path.suffix!r}, expected .npy or .npz"
         raise ValueError(msg)
@@ -164,10 +274,28 @@ def _read_array(given: str, what: str) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         msg = f"{what} {given} is not a {path.suffix} file"
         raise TypeError(msg)
-    if array.dtype.kind != "f":
-        msg = f"{what} {given} has dtype {array.dtype}, expected a real floating dtype"
-        raise TypeError(msg)
+    _check_dtype(array.dtype, given, what)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _open_array(given: str, what: str) -> ArrayFile:
+    """Open an array file of which pieces are to be read."""
+    if Path(given).suffix != ".npy":
+        msg = f"{what} {given} has the suffix {Path(given).suffix!r}, expected .npy with --chunk"
+        raise ValueError(msg)
+    try:
+        array = ArrayFile(given)
+    except ValueError as error:
+        msg = f"{what} {given} cannot be read: {error}"
+        raise ValueError(msg) from error
+    _check_dtype(array.dtype, given, what)
+    return array
+
+
+def _check_dtype(dtype: np.dtype[Any], given: str, what: str) -> None:
+    if dtype.kind != "f":
+        msg = f"{what} {given} has dtype {dtype}, expected a real floating dtype"
+        raise TypeError(msg)
 
 
 def _member(names: Sequence[str], wanted: str | None) -> str:
@@ -181,24 +309,30 @@ def _member(names: Sequence[str], wanted: str | None) -> str:
     return names[0] if wanted is None else wanted
 
 
-class _Comparison(NamedTuple):
-    equal: bool
-    text: str
-
-
-def _compare(output: np.ndarray, expected: np.ndarray, options: argparse.Namespace) -> _Comparison:
-    """Compare the output with what was expected of it."""
-    if expected.shape != output.shape:
-        msg = f"EXPECTED {options.expect} has shape {expected.shape}, the output {output.shape}"
+def _compare(
+    output: np.ndarray,
+    expected: np.ndarray | ArrayFile,
+    shape: tuple[int, ...],
+    index: Index,
+    options: argparse.Namespace,
+) -> _Difference:
+    """Compare the output, or the piece of it at an index, with what was expected."""
+    if expected.shape != shape:
+        msg = f"EXPECTED {options.expect} has shape {expected.shape}, the output {shape}"
         raise ValueError(msg)
-    coarser = min((output.dtype, expected.dtype), key=lambda dtype: dtype.itemsize)
+    wanted = expected[index]
+    with np.errstate(invalid="ignore"):
+        differences = np.abs(output.astype("float64") - wanted.astype("float64"))
+    largest = float(np.max(np.where(output == wanted, 0.0, np.nan_to_num(differences, nan=0.0)), initial=0.0))
+    return _Difference(largest, np.array_equal(np.isnan(output), np.isnan(wanted)))
+
+
+def _verdict(found: Sequence[_Difference], coarser: np.dtype[Any], options: argparse.Namespace) -> tuple[bool, str]:
+    """Return whether all pieces are what was expected, and what to say of it."""
     tolerance = options.tolerance
     if tolerance is None:
         tolerance = TOLERANCES.get(dtype_name(coarser), TOLERANCES["float64"])
-    same_nan = np.array_equal(np.isnan(output), np.isnan(expected))
-    with np.errstate(invalid="ignore"):
-        differences = np.abs(output.astype("float64") - expected.astype("float64"))
-    largest = float(np.max(np.where(output == expected, 0.0, np.nan_to_num(differences, nan=0.0)), initial=0.0))
-    equal = bool(same_nan and largest <= tolerance)
+    largest = max(each.largest for each in found)
+    equal = largest <= tolerance and all(each.same_nan for each in found)
     verdict = "equal" if equal else "NOT EQUAL"
-    return _Comparison(equal, f"{verdict}: the largest difference is {largest:.2g}, tolerance {tolerance:.0e}")
+    return equal, f"{verdict}: the largest difference is {largest:.2g}, tolerance {tolerance:.0e}"

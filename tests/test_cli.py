@@ -1,8 +1,11 @@
 """The command line, as a user calls it."""
 
+import itertools
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +152,41 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["net.npz", "x.npy", "--expect", "x.npy"],
         "EXPECTED x.npy has shape (7, 3, 5), the output (7, 3, 8)",
     ),
+    "chunk": (["net.npz", "x.npy", "--chunk", "0"], "--chunk is 0, expected a number of at least 1"),
+    "chunk of two.npz": (["net.npz", "two.npz:a", "--chunk", "2"], "INPUT two.npz:a has the suffix '.npz:a', expected"),
+    "chunk of no .npy": (["net.npz", "broken.npy", "--chunk", "2"], "INPUT broken.npy cannot be read"),
+    "chunk of an archive": (
+        ["net.npz", "archive.npy", "--chunk", "2"],
+        "INPUT archive.npy cannot be read: the magic",
+    ),
+    "chunk of what is cut off": (["net.npz", "cut.npy", "--chunk", "2"], "INPUT cut.npy cannot be read"),
+    "chunk of pickles": (["net.npz", "pickle.npy", "--chunk", "2"], "INPUT pickle.npy cannot be read: Array can't be"),
+    "chunk of nothing": (["net.npz", "nothing.npy", "--chunk", "2"], "No such file or directory: 'nothing.npy'"),
+    "chunk of integers": (["net.npz", "integers.npy", "--chunk", "2"], "INPUT integers.npy has dtype int64"),
+    "chunk of a rank": (["net.npz", "flat.npy", "--chunk", "2"], "INPUT flat.npy has shape (105,), expected (time, "),
+    "chunk of another dtype": (["net.npz", "double.npy", "--chunk", "2"], "`x` has dtype float64, expected float32"),
+    "chunk into .npz": (
+        ["net.npz", "x.npy", "--chunk", "2", "-o", "out.npz"],
+        "OUTPUT out.npz has the suffix '.npz', expected .npy with --chunk",
+    ),
+    "chunk of both ways": (["net.npz", "row.npy", "--chunk", "2"], "runs backward through all of INPUT's time steps"),
+    "shape of expected by chunk": (
+        ["net.npz", "x.npy", "--chunk", "2", "--expect", "x.npy"],
+        "EXPECTED x.npy has shape (7, 3, 5), the output (7, 3, 8)",
+    ),
+    "engine": (
+        ["net.npz", "x.npy", "--engine", "fast"],
+        "`engine` is 'fast', expected 'auto' or one of standard, numpy",
+    ),
+    "engine for others": (
+        ["net.npz", "x.npy", "--engine", "jax"],
+        "the engine 'jax' cannot run this: it is for arrays",
+    ),
+    "threads": (["net.npz", "x.npy", "--threads", "0"], "`threads` is 0, expected an integer of at least 1"),
+    "threads of none": (
+        ["net.npz", "x.npy", "--threads", "2", "--engine", "standard"],
+        "the engine 'standard' cannot run this: `threads` is 2, and it has none of its own",
+    ),
     "arguments": (["net.npz"], "the following arguments are required: INPUT"),
     "option": (["net.npz", "x.npy", "--fast"], "unrecognized arguments: --fast"),
 }
@@ -166,6 +204,8 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     Path("cut.npy").write_bytes(Path("x.npy").read_bytes()[:-9])
     np.save("pickle.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.savez("two.npz", a=CASE.x(), b=CASE.x())
+    Path("archive.npy").write_bytes(Path("two.npz").read_bytes())
+    np.save("row.npy", CASE.x()[:, 0])
     np.save("flat.npy", CASE.x().ravel())
     np.save("double.npy", CASE.x().astype("float64"))
     np.save("complex.npy", CASE.x() + 1j)
@@ -192,6 +232,144 @@ def test_an_output_that_cannot_be_written_leaves_nothing(
     assert code == 2
     assert "No space left on device" in err
     assert set(folder.iterdir()) == before
+
+
+def test_engine_and_threads(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for engine, arguments in (
+        ("standard", ["--engine", "standard"]),
+        ("numpy", ["--engine", "numpy", "--threads", "2"]),
+    ):
+        code, out, _ = run(capsys, "net.npz", "x.npy", "--expect", "expected.npy", *arguments)
+        assert code == 0
+        assert f"engine   {engine} on numpy (asked for by name)\n" in out
+    lx.save("standard.npz", CASE.lstm(engine="standard"))
+    assert "engine   numpy on numpy (the engine for numpy)\n" in run(capsys, "net.npz", "x.npy", "--engine", "auto")[1]
+
+
+IN_CHUNKS = [
+    Case(num_layers=2, proj_size=2, start="absent", dtype="float32"),
+    Case(batch_first=True, start="absent", dtype="float32"),
+    Case(batch=None, num_layers=2, start="absent", dtype="float32"),
+    Case(num_layers=2, bidirectional=True, start="absent", dtype="float32"),
+    Case(bidirectional=True, batch_first=True, start="absent", dtype="float32"),
+    Case(reverse=True, batch_first=True, start="absent", dtype="float32"),
+]
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("chunk", [1, 2, 7, 100])
+@pytest.mark.parametrize("case", IN_CHUNKS, ids=str)
+def test_in_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], case: Case, chunk: int
+) -> None:
+    """Of time, or of the batch; whatever the order and the byte order in the file."""
+    monkeypatch.chdir(tmp_path)
+    lx.save("net.npz", case.lstm())
+    np.save("expected.npy", torch_answer(case)[0])
+    whole = case.lstm()(case.x())[0]
+    for x in (case.x(), np.asfortranarray(case.x()), case.x().astype(">f4")):
+        np.save("x.npy", x)
+        code, out, err = run(
+            capsys, "net.npz", "x.npy", "--chunk", str(chunk), "-o", "out.npy", "--expect", "expected.npy"
+        )
+        assert (code, err) == (0, "")
+        assert f"input    {x.shape} float32\noutput   {whole.shape} float32\nengine   numpy on numpy (the" in out
+        assert "expected equal: the largest difference is " in out
+        written = np.load("out.npy")
+        assert written.dtype == np.dtype("float32")
+        assert written.flags.c_contiguous
+        np.testing.assert_allclose(written, whole, rtol=0, atol=1e-6)
+    assert {path.name for path in tmp_path.iterdir()} == {"net.npz", "x.npy", "expected.npy", "out.npy"}
+
+
+@pytest.mark.parametrize("library", ["numpy", pytest.param("dask.array", marks=pytest.mark.needs("dask.array"))])
+@pytest.mark.parametrize("place", [(0, 0, 0), (3, 1, 2), (6, 2, 3)])
+def test_a_difference_in_any_chunk_counts(
+    folder: Path, capsys: pytest.CaptureFixture[str], place: tuple[int, ...], library: str
+) -> None:
+    net = CASE.replace(bidirectional=False).lstm()
+    lx.save("forward.npz", net)
+    for wrong in (1e-3, np.nan):
+        expected = net(CASE.x())[0]
+        expected[place] += wrong
+        np.save("wrong.npy", expected)
+        arguments = ["forward.npz", "x.npy", "--chunk", "3", "--xp", library, "--expect", "wrong.npy"]
+        code, out, _ = run(capsys, *arguments)
+        assert code == 1
+        assert "expected NOT EQUAL: the largest difference is " in out
+        assert run(capsys, *arguments, "--tolerance", "0.01")[0] == (0 if wrong == 1e-3 else 1)
+
+
+def test_an_empty_batch_in_chunks(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("empty.npy", CASE.x()[:, :0])
+    assert run(capsys, "net.npz", "empty.npy", "--chunk", "2", "-o", "out.npy")[0] == 0
+    assert np.load("out.npy").shape == (7, 0, 8)
+
+
+def test_progress_is_for_terminals(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=2)  # two seconds from one look to the next
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    assert run(capsys, "net.npz", "x.npy", "--chunk", "1")[2] == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert run(capsys, "net.npz", "x.npy", "--chunk", "3")[2] == ""
+    assert run(capsys, "net.npz", "x.npy", "--chunk", "1")[2] == "\r 67%, 2 s left \r100%, 0 s left \n"
+
+
+def write_long_input(shape: tuple[int, ...], net: lx.LSTM, order: str = "C") -> None:
+    """Write a net and an input of so many numbers that they would be seen in memory."""
+    lx.save("long_net.npz", net)
+    x = np.lib.format.open_memmap("long.npy", "w+", "float32", shape, fortran_order=order == "F")
+    x[...] = 0.5
+
+
+def test_killed_in_the_middle_it_leaves_nothing_under_the_outputs_name(folder: Path) -> None:
+    write_long_input((200_000, 1, 5), lx.LSTM(5, 4, seed=0))
+    np.save("out.npy", np.arange(3))
+    for existing in (True, False):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "lstm_xp", "run", "long_net.npz", "long.npy", "--chunk", "100", "-o", "out.npy"]
+        )
+        deadline = time.monotonic() + 60
+        while not any(path.stat().st_size > 10_000 for path in folder.glob(".*.tmp")):
+            assert process.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        for left in folder.glob(".*.tmp"):
+            left.unlink()
+        if existing:
+            np.testing.assert_array_equal(np.load("out.npy"), np.arange(3))
+            Path("out.npy").unlink()
+    assert not Path("out.npy").exists()
+
+
+# A process in between: what a process's own use begins with is that of the one which started it.
+MEASURE = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", ["time first", "batch first", "bidirectional"])
+def test_memory_does_not_grow_with_the_file(folder: Path, kind: str, order: str) -> None:
+    """Six times the file, and next to nothing more in memory."""
+    net = lx.LSTM(32, 8, seed=0, batch_first=kind == "batch first", bidirectional=kind == "bidirectional")
+    command = [sys.executable, "-c", MEASURE, sys.executable, "-m", "lstm_xp", "run", "long_net.npz", "long.npy"]
+    peaks = []
+    for many in (1000, 6000):
+        shape = {"time first": (many, 64, 32), "batch first": (64, many, 32), "bidirectional": (64, many, 32)}[kind]
+        write_long_input(shape, net, order)
+        size = Path("long.npy").stat().st_size
+        done = subprocess.run([*command, "--chunk", "100", "-o", "out.npy"], capture_output=True, text=True, check=True)
+        peaks.append(int(done.stdout) * (1 if sys.platform == "darwin" else 1024))
+        assert np.load("out.npy", mmap_mode="r").shape == (*shape[:2], 16 if kind == "bidirectional" else 8)
+    assert size > 49e6
+    assert peaks[1] - peaks[0] < 3e6, peaks
 
 
 @pytest.mark.parametrize("command", [["lstm-xp"], [sys.executable, "-m", "lstm_xp"]], ids=["script", "module"])
