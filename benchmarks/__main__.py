@@ -34,13 +34,13 @@ PACKAGES = (
 )
 
 
-def measure(question: str, threads: int, *, quick: bool) -> list[records.Record]:
+def measure(question: str, threads: int, *switches: str) -> list[records.Record]:
     """Ask a question in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "records.json")
         command = [sys.executable, "-m", "benchmarks.measure", question, str(threads), str(file)]
         environment = {**os.environ, "KERAS_BACKEND": KERAS_BACKENDS.get(question, "torch"), "JAX_PLATFORMS": "cpu"}
-        subprocess.run([*command, *["quick"] * quick], env=environment, check=True)
+        subprocess.run([*command, *switches], env=environment, check=True)
         return records.read(file)[1]
 
 
@@ -66,14 +66,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--threads", metavar="1,2", help="for everybody, each number a run of its own; default: 1,2, quick 1"
     )
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count processor time: for one thread on a machine that others use too"
+    )
     parser.add_argument("--output", type=Path, default=Path("benchmark-report"), metavar="FOLDER")
     given = parser.parse_args(arguments)
 
     numbers = given.threads or ("1" if given.quick else "1,2")
+    switches = ["--quick"] * given.quick + ["--cpu-time"] * given.cpu_time
     console, found = Console(width=None if sys.stdout.isatty() else 200), []
     for question in given.only or QUESTIONS:
         for threads in map(int, numbers.split(",")):
-            new = measure(question, threads, quick=given.quick)
+            new = measure(question, threads, *switches)
             found += new
             for table in tables.tables(new):
                 console.print(table)

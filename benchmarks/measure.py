@@ -1,27 +1,35 @@
-"""``python -m benchmarks.measure QUESTION THREADS FILE``: ask one question, in a process of its own."""
+"""``python -m benchmarks.measure``: ask one question, in a process of its own."""
 
+import argparse
 import os
-import sys
+import time
 from pathlib import Path
 
 
 def main() -> None:
     """Hold every library to so many threads before it is imported, then measure."""
-    question, threads, file, *quick = sys.argv[1:]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measure")
+    parser.add_argument("question")
+    parser.add_argument("threads", type=int)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--cpu-time", action="store_true")
+    given = parser.parse_args()
     # JAX counts the processors that it may run on, once; the others read variables.
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: given.threads])
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = threads
+        os.environ[variable] = str(given.threads)
 
     import torch
 
-    torch.set_num_threads(int(threads))
+    torch.set_num_threads(given.threads)
 
     from benchmarks.questions import QUESTIONS, Setting
     from benchmarks.records import write
 
-    setting = Setting(int(threads), quick=bool(quick), **({"budget": 0.2} if quick else {}))
-    write(Path(file), {}, list(QUESTIONS[question](setting)))
+    clock = time.process_time if given.cpu_time else time.perf_counter
+    setting = Setting(given.threads, budget=0.2 if given.quick else 4.0, quick=given.quick, clock=clock)
+    write(given.file, {}, list(QUESTIONS[given.question](setting)))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What is asked: for each question the contestants and the sizes."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -11,11 +12,25 @@ from benchmarks.records import Record
 
 @dataclass(frozen=True)
 class Setting:
-    """How a question is asked: threads for everybody, seconds for each race, and whether small sizes will do."""
+    """
+    How a question is asked.
+
+    Parameters
+    ----------
+    threads : int
+        Threads for everybody.
+    budget : float
+        Seconds for each race, about.
+    quick : bool
+        Whether small sizes will do.
+    clock : callable
+        The seconds that count.
+    """
 
     threads: int = 1
     budget: float = 4.0
     quick: bool = False
+    clock: Callable[[], float] = time.perf_counter
 
     def problems(self, wanted: Iterable[Problem]) -> Iterable[Problem]:
         """Return the sizes."""
@@ -33,7 +48,7 @@ def timed(
     """Yield a record of each contestant of a race; `share` of the budget is spent on it."""
     expected = {"gradient": lambda: problem.gradient, "compile": list}.get(what, lambda: [problem.output])()
     least = 3 if setting.quick or what == "compile" else 5
-    for name, timing in race(contestants, expected, share * setting.budget, least).items():
+    for name, timing in race(contestants, expected, share * setting.budget, least, setting.clock).items():
         yield record(question, setting, problem, name, what, *timing)
 
 
