@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from conformance.mutate.__main__ import TARGETS, key_of, mutants_of, sample, stale_reasons
+from conformance.mutate.__main__ import TARGETS, key_of, killed_before, mutants_of, sample, stale_reasons
 from conformance.mutate.judge import ROOT, Verdict
 from conformance.mutate.operators import OPERATORS
 from conformance.mutate.source import Mutant, Source, fields_of_classes, generate
@@ -174,3 +174,17 @@ def test_the_suite_passes_on_the_source_and_kills_mutants_of_it(tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 mutants: 6 killed" in done.stdout
     assert {each["outcome"] for each in json.loads(report.read_text())["mutants"]} == {"killed"}
+
+
+def test_what_earlier_runs_killed_is_known(tmp_path: Path) -> None:
+    mutants = [{"file": "_cell.py", "operator": "sign", "before": "a + b", "after": after} for after in "xyz"]
+    outcomes = [("killed", "killed", "survived"), ("killed", "survived", "killed")]
+    for k, row in enumerate(outcomes):
+        judged = [
+            mutant | {"outcome": outcome, "test": "test_a", "message": "no"}
+            for mutant, outcome in zip(mutants, row, strict=True)
+        ]
+        (tmp_path / f"{k}.json").write_text(json.dumps({"mutants": judged}))
+    ((key, verdict),) = killed_before([tmp_path / "0.json", tmp_path / "1.json"]).items()
+    assert key == ("_cell.py", "sign", "a + b", "x")
+    assert verdict == Verdict("killed", "test_a", "no")

@@ -154,6 +154,19 @@ def stale_reasons(mutants: Iterable[Mutant], judged: Iterable[Judged]) -> list[t
     return gone + [(key, f"it was noticed by {verdict.test}: {verdict.message}") for key, verdict in died.items()]
 
 
+def killed_before(files: Iterable[Path]) -> dict[Key, Verdict]:
+    """Return the verdicts on mutants that earlier runs killed; one that once survived is not among them."""
+    everything = [each for file in files for each in json.loads(file.read_text(encoding="utf-8"))["mutants"]]
+    verdicts: dict[Key, Verdict] = {}
+    for each in sorted(everything, key=lambda each: bool(each["outcome"] == "survived")):
+        key = Key(*(each[name] for name in Key._fields))
+        if each["outcome"] == "survived":
+            verdicts.pop(key, None)
+        else:
+            verdicts[key] = Verdict(*(each[name] for name in Verdict._fields))
+    return verdicts
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m conformance.mutate", description=conformance.mutate.__doc__)
     parser.add_argument("--file", action="append", choices=TARGETS, help="only this file; may be repeated")
@@ -163,6 +176,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", action="store_true", help="print the mutants and run nothing")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at a time; default: 2")
     parser.add_argument("--limit", type=float, default=300, metavar="SECONDS", help="for one mutant; default: 300")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="what an earlier run wrote with --json: a mutant that was killed there is not run again; may be repeated",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where all of it is written to")
     return parser
 
@@ -186,13 +207,19 @@ def main() -> int:
         os.environ.setdefault(variable, "1")
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    known = killed_before(given.known)
+    new = [mutant for mutant in mutants if key_of(mutant) not in known]
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        verdicts = progress.track(run(mutants, given.jobs, given.limit), len(mutants), description="mutants")
-        judged = [Judged(mutant, v, REASONS.get(key_of(mutant))) for mutant, v in zip(mutants, verdicts, strict=True)]
+        verdicts = progress.track(run(new, given.jobs, given.limit), len(new), description="mutants")
+        found = dict(zip(map(id, new), verdicts, strict=True))
+    judged = [
+        Judged(mutant, found.get(id(mutant)) or known[key_of(mutant)], REASONS.get(key_of(mutant)))
+        for mutant in mutants
+    ]
     seconds = time.perf_counter() - start
     stale = stale_reasons(everything, judged)
     show(judged, stale, console)
-    console.print(f"{seconds:.0f} s")
+    console.print(f"{seconds:.0f} s for {len(new)} of {len(mutants)}, the others were known to be killed")
     if given.json is not None:
         given.json.write_text(json.dumps(as_data(judged, stale, seconds), indent=1) + "\n", encoding="utf-8")
     return int(bool(stale) or any(each.is_hole for each in judged))

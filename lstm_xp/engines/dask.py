@@ -76,7 +76,11 @@ def run(request: Request) -> Result:
     graph = HighLevelGraph.from_collections(name, steps, dependencies=given)
     cell, rows = request.weights[0][0], len(request.weights) * len(request.options)
     size, hidden = cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
-    chunks = (times, batches, (len(request.options) * size,)), ((rows,), batches, (size,)), ((rows,), batches, (hidden,))
+    chunks = (
+        (times, batches, (len(request.options) * size,)),
+        ((rows,), batches, (size,)),
+        ((rows,), batches, (hidden,)),
+    )
     return Result(
         *(
             Array(
