@@ -37,10 +37,16 @@ def _run(arrays: dict[str, Any], rest: Request) -> Result:
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
     """Return what runs one time step after the other."""
-    return stepper_of(partial(_advance, request.options[0], request.weights), request.xp, batched)
+    turned = jax.tree.map(_turned, request.weights)
+    return stepper_of(partial(_advance, request.options[0], turned), request.xp, batched)
 
 
-# Of the module, so that a second stream, a copy say, compiles nothing.
+# Of the module, so that a second stream, a copy say, compiles nothing. The matrices come turned round, as the step
+# multiplies by them: XLA would do that anew for each frame, which took five times as long as the rest.
 @partial(jax.jit, static_argnums=0)
-def _advance(options: CellOptions, layers: Layers, x: Array, states: States) -> tuple[Array, States]:
-    return make_advance(layers, options, jax.numpy)(x, states)
+def _advance(options: CellOptions, turned: Layers, x: Array, states: States) -> tuple[Array, States]:
+    return make_advance(jax.tree.map(_turned, turned), options, jax.numpy)(x, states)
+
+
+def _turned(array: Array) -> Array:
+    return array.T

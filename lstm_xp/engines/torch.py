@@ -8,8 +8,11 @@ from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from lstm_xp._namespace import without_autocast
 from lstm_xp._options import DEFAULT, CellOptions
-from lstm_xp.engines._request import Request, Result
+from lstm_xp.engines import standard
+from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._stack import States, stepper_of
 
 State: TypeAlias = tuple[Tensor, Tensor]
 
@@ -19,6 +22,7 @@ _NEUTRAL_OPTIONS = (DEFAULT, CellOptions(peephole_output="old"))
 # What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
 # tests/test_engine_torch.py says which of them has changed in a new version.
 _lstm = torch.lstm
+_lstm_cell = torch.lstm_cell
 _TENSORS = (Tensor, torch.nn.Parameter, FakeTensor)
 
 
@@ -99,6 +103,41 @@ def run(request: Request) -> Result:
         return Result(*_call(request, (x,), state))
     output, h_n, c_n = _call(request, (x.flip(0),), state)
     return Result(output.flip(0), h_n, c_n)
+
+
+def make_stepper(request: Request, batched: bool) -> Stepper:
+    """
+    Return what runs one time step after the other: the kernel of `torch.nn.LSTMCell`, a fifth of the other's overhead.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    batched : bool
+        Whether frames have a batch axis.
+
+    Returns
+    -------
+    Stepper
+        The stepper; the reference's with a projection, which that kernel does not have.
+    """
+    if request.weights[0][0].weight_hr is not None:
+        return standard.make_stepper(request, batched)
+    cells = [(w.weight_ih, w.weight_hh, w.bias_ih, w.bias_hh) for (w,) in request.weights]
+
+    def advance(x: Tensor, states: States) -> tuple[Tensor, States]:
+        after: list[State] = []
+        with without_autocast(x), torch.no_grad():
+            for weights, state in zip(cells, states, strict=True):
+                h, c = _lstm_cell(x, state, *weights)
+                after.append((h, c))
+                x = h
+            # A copy for the caller, who may write into it: h is the state, too.
+            return x.clone(), tuple(after)
+
+    stepper = stepper_of(advance, request.xp, batched=True)
+    # The kernel knows batches only.
+    return stepper if batched else stepper._replace(push=lambda x: stepper.push(x[None])[0])
 
 
 def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> Result:
