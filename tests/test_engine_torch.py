@@ -295,5 +295,8 @@ def test_what_torch_does_not_document_is_as_it_was() -> None:
     output, h_n, c_n = torch.lstm(packed.data, packed.batch_sizes, state, module._flat_weights, *settings)
     expected = module(packed, state)
     assert all(map(torch.equal, (output, h_n, c_n), (expected[0].data, *expected[1])))
+    cell, x, pair = torch.nn.LSTMCell(5, 4), torch.ones(3, 5), (torch.ones(3, 4), torch.zeros(3, 4))
+    weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
+    assert all(map(torch.equal, torch.lstm_cell(x, pair, *weights), cell(x, pair)))
     version = torch.__version__.rpartition(".")[0]
     assert version == VERIFIED, f"look at lstm_xp/engines/torch.py with torch {version}; then that is VERIFIED here"

@@ -283,6 +283,7 @@ def test_torch_records_nothing() -> None:
 
     module = torch.nn.LSTM(5, 4, 2)
     stream = lx.LSTM.from_state_dict(dict(module.named_parameters())).stream(batch_size=3)
+    assert stream.engine == "torch"
     x = torch.tensor(CASE.x(), requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = [stream(frame) for frame in x]
@@ -293,6 +294,28 @@ def test_torch_records_nothing() -> None:
         expected, (h_n, _) = module(x)
     assert_close(torch.stack(outputs[:-1]), expected[:-1])
     assert_close(stream.state[0], h_n)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("engine", ["torch", "standard"])
+@pytest.mark.parametrize("case", [PROJECTED, CASE.replace(batch=None), CASE.replace(bias=("bias_hh",))], ids=str)
+def test_on_torch(case: Case, engine: str) -> None:
+    """Outputs may be written to and inputs reused, as on NumPy."""
+    import torch
+
+    output, h_n, c_n = torch_answer(case)
+    state = tuple(map(torch.tensor, case.state()))
+    stream = case.lstm(torch.tensor).stream(state, case.batch, engine=engine)
+    frame, outputs = torch.empty(case.x().shape[1:], dtype=state[0].dtype), []
+    for x in torch.tensor(case.x()):
+        frame.copy_(x)
+        y = stream(frame)
+        outputs.append(y.clone())
+        for array in (frame, y, *state, *stream.state):
+            array.fill_(torch.nan)
+    assert_close(torch.stack(outputs), output)
+    assert_close(stream.state[0], h_n)
+    assert_close(stream.copy().state[1], c_n)
 
 
 @pytest.mark.needs("jax")
