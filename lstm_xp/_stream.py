@@ -174,6 +174,11 @@ class Stream:
         -------
         Stream
             The copy. The LSTM, which is immutable, is shared.
+
+        Raises
+        ------
+        RuntimeError
+            Another thread is at it, or an earlier call was interrupted.
         """
         return Stream(self._net, self.state, self._batch_size, engine=self._engine)
 

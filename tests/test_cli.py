@@ -73,7 +73,7 @@ def test_other_libraries(folder: Path, capsys: pytest.CaptureFixture[str], libra
     np.save("torch.npy", torch_answer(CASE.replace(start="absent"))[0])
     code, out, _ = run(capsys, "net.npz", "x.npy", "--xp", library, "--expect", "torch.npy", "-o", "out.npz")
     assert code == 0
-    engine = {"jax.numpy": "jax", "numpy": "numpy"}.get(library, "standard")
+    engine = {"torch": "torch", "jax.numpy": "jax", "dask.array": "dask"}.get(library, "standard")
     assert f"engine   {engine} on {library} (" in out
     with np.load("out.npz") as results:
         for name, expected in zip(("output", "h_n", "c_n"), torch_answer(CASE.replace(start="absent")), strict=True):
