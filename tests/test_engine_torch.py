@@ -1,4 +1,4 @@
-"""The engine on PyTorch's own kernel: where it is taken, that it is `torch.nn.LSTM`, and what torch does not document."""
+"""PyTorch's own kernel: where it is taken, that it is `torch.nn.LSTM`, and what torch does not document."""
 
 import os
 import subprocess
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.needs("torch")
 # That of torch whose undocumented functions were looked at.
 VERIFIED = "2.13"
 
+CASE = Case(time=3)
 TWO_WAYS = Case(num_layers=2, bidirectional=True, proj_size=2, batch=5)
 
 
@@ -139,7 +140,7 @@ def test_neither_subclasses_nor_lengths_off_the_cpu() -> None:
         meta(x, lengths=lengths, engine="torch")
 
 
-def engines_within(transform: Callable[[Callable[[Any], Any]], Any], case: Case = Case()) -> set[str]:
+def engines_within(transform: Callable[[Callable[[Any], Any]], Any], case: Case = CASE) -> set[str]:
     """Return the engines that are taken within a transform of a function of x, which must run."""
     net, arguments = tensors(case)
     x, taken = arguments.pop("x"), set()

@@ -43,7 +43,7 @@ def run(request: Request) -> Result:
     Result
         The output and the final states, in x's blocks along the batch.
     """
-    x, h_0, c_0, lengths, mask = _aligned(request)
+    x, (h_0, c_0, lengths, mask) = _aligned(request)
     times, batches, _ = x.chunks
     # One node of the graph, with whole arrays, wherever they came from.
     weights = dask.delayed(request.weights, pure=True)
@@ -94,8 +94,8 @@ def run(request: Request) -> Result:
     )
 
 
-def _aligned(request: Request) -> tuple[Array | None, ...]:
-    """Return x, h_0, c_0, lengths and mask, each None or in blocks that meet."""
+def _aligned(request: Request) -> tuple[Array, tuple[Array | None, ...]]:
+    """Return x, and h_0, c_0, lengths and mask, each None or in blocks that meet x's."""
     has_padding = request.lengths is not None or request.mask is not None
     in_one_piece = len(request.options) == 2 or (has_padding and request.masked_output == "hold")
     x = request.x
@@ -108,7 +108,7 @@ def _aligned(request: Request) -> tuple[Array | None, ...]:
     ]
     lengths = None if request.lengths is None else request.lengths.rechunk((batches,))
     mask = None if request.mask is None else request.mask.rechunk((times, batches))
-    return x, *along_the_batch, lengths, mask
+    return x, (*along_the_batch, lengths, mask)
 
 
 def _block(array: Array | None, *index: int) -> TaskRef | None:

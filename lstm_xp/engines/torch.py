@@ -1,6 +1,6 @@
 """PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call."""
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -178,12 +178,11 @@ def _call(request: Request, inputs: tuple[Tensor, ...], state: State) -> tuple[T
     """Call the kernel with x, or with the data and the batch sizes of a packed sequence."""
     cell = request.weights[0][0]
     has_biases = cell.bias_ih is not None or cell.bias_hh is not None
-    weights = _flat_weights(request)
-    # cuDNN keeps what a backward pass needs only in training; without dropout that is all it means.
-    training = torch.is_grad_enabled()
-    packed = len(inputs) == 2
-    rest: tuple[Any, ...] = (has_biases, len(request.weights), 0.0, training, len(request.options) == 2)
-    result: tuple[Tensor, Tensor, Tensor] = _lstm(*inputs, state, weights, *rest, *(() if packed else (False,)))
+    # Without dropout all that training means is that cuDNN keeps what a backward pass needs.
+    training, bidirectional = torch.is_grad_enabled(), len(request.options) == 2
+    settings = has_biases, len(request.weights), 0.0, training, bidirectional
+    batch_first = (False,) if len(inputs) == 1 else ()
+    result: tuple[Tensor, Tensor, Tensor] = _lstm(*inputs, state, _flat_weights(request), *settings, *batch_first)
     return result
 
 
