@@ -227,10 +227,12 @@ class LSTM:
 
         Parameters
         ----------
-        x, state, lengths, mask, threads
+        x, state, lengths, mask
             As in `lstm_xp.lstm`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
+        threads : int, optional
+            As in `lstm_xp.lstm`.
 
         Returns
         -------
