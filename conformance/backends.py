@@ -428,7 +428,9 @@ _CUBED_GAPS = (
 
 BACKENDS = (
     Backend("numpy", "numpy", "NumPy", _numpy_asarray),
-    Backend("numpy-standard", "numpy", "NumPy, standard engine", _numpy_asarray, engine="standard", tier="core", examples=10),
+    Backend(
+        "numpy-standard", "numpy", "NumPy, standard engine", _numpy_asarray, engine="standard", tier="core", examples=10
+    ),
     Backend("numba", "numpy", "NumPy, Numba", _numpy_asarray, engine="numba", requires="numba"),
     Backend("numpy-readonly", "numpy", "NumPy, read-only", _numpy_readonly),
     *(_strict(device) for device in ("CPU_DEVICE", "device1", "device2", "no_float64", "no_x64")),

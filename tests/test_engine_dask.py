@@ -154,7 +154,10 @@ def test_float16_and_an_empty_batch() -> None:
     assert [array.shape for array in empty] == [(7, 0, 4), (2, 0, 4), (2, 0, 4)]
 
 
-@pytest.mark.parametrize("scheduler", ["threads", "workers", "processes"])
+@pytest.mark.parametrize(
+    "scheduler",
+    ["threads", *(pytest.param(name, marks=pytest.mark.needs("distributed")) for name in ("workers", "processes"))],
+)
 def test_schedulers(scheduler: str) -> None:
     case = TWO_LAYERS.replace(valid="lengths", batch=6)
     arguments = map_arrays(lambda array: da.from_array(array, chunks=3), case.arguments())
@@ -162,8 +165,9 @@ def test_schedulers(scheduler: str) -> None:
     if scheduler == "threads":
         found = dask.compute(*result, scheduler="threads")
     else:
-        distributed = pytest.importorskip("distributed")
-        settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+        import distributed
+
+        settings: dict[str, Any] = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0"}
         with (
             distributed.LocalCluster(processes=scheduler == "processes", **settings) as cluster,
             distributed.Client(cluster),
