@@ -13,7 +13,7 @@ class Key(NamedTuple):
 
 
 EQUIVALENT: dict[str, tuple[Key, ...]] = {
-    "all weights have one dtype and lie on one device: that was checked": (
+    "all weights have one dtype and, as far as libraries tell, one device: that was checked": (
         Key(
             "_weights.py",
             "sibling",
@@ -42,7 +42,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "_weights.py",
             "tuple",
             '("weight_hh", "(4*hidden_size, proj_size or hidden_size)"), ("weight_hr", "(proj_size, hidden_size)"),',
-            '(("weight_hr", "(proj_size, hidden_size)")), (("weight_hh", "(4*hidden_size, proj_size or hidden_size)")),',
+            '(("weight_hr", "(proj_size, hidden_size)")), (("weight_hh", "(4*hidden_size, proj_size or hidden_size)")),',  # noqa: E501
         ),
     ),
     "the standard's default": (
@@ -93,13 +93,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "c = xp.zeros_like(z[..., : weights.weight_ih.shape[0] // 4])",
         ),
     ),
-    "at 0 both branches give 0": (
-        Key(
-            "_activations.py",
-            "comparison",
-            "return xp.where(z >= 0, z, alpha * xp.expm1(xp.clip(z, max=0.0)))",
-            "return xp.where(z > 0, z, alpha * xp.expm1(xp.clip(z, max=0.0)))",
-        ),
+    "at 0, where there is no derivative, both branches give 0": (
         Key(
             "_activations.py",
             "comparison",
@@ -107,7 +101,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             '"leaky_relu": Activation(lambda z, xp, alpha: xp.where(z > 0, z, alpha * z), (0.01,)),',
         ),
     ),
-    "the branch that is not taken is finite with any bound": (
+    "the branch that is not taken is finite with this bound, too": (
         Key(
             "_activations.py",
             "float",
