@@ -37,7 +37,7 @@ def test_nan_in_one_row_stays_in_that_row(backend: Backend, dtype: str, check: C
 
 
 def test_nan_in_the_projection_reaches_no_zero_state(backend: Backend) -> None:
-    """The zeros before the first step are no product of zeros with the weights."""
+    """Start from zeros, not from their product with the weights: the first cell state sees no projection."""
     case = Case(time=1, proj_size=2, start="absent", dtype=backend.dtypes[0])
     ((cell,),) = case.weights()
     x, results = backend.array(case.x()), []

@@ -1,7 +1,7 @@
 """The weights of a network: data, with torch's names, shapes and gate order."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
@@ -251,7 +251,7 @@ def check_options(options: CellOptions, network: Network) -> None:
         raise ValueError(msg)
 
 
-def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
+def read_state_dict(mapping: Mapping[str, Array], prefix: str) -> Layers:
     """
     Build layers from arrays under torch's names; the structure is inferred from the names.
 
@@ -259,7 +259,7 @@ def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
     ----------
     mapping : mapping of str to array
         A state dict. Names outside `prefix` are ignored.
-    prefix : str, optional
+    prefix : str
         What the names begin with, with or without the dot at its end.
 
     Returns
@@ -310,7 +310,7 @@ def read_state_dict(mapping: Mapping[str, Array], prefix: str = "") -> Layers:
     return tuple(tuple(CellWeights(**found[k, d]) for d in range(num_directions)) for k in range(num_layers))
 
 
-def find_prefixes(names: Sequence[str]) -> tuple[str, ...]:
+def find_prefixes(names: Iterable[str]) -> tuple[str, ...]:
     """Return the prefixes under which a state dict holds LSTMs, in the order of its names."""
     heads = [name.rpartition(".") for name in names]
     return tuple(dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail)))
@@ -330,7 +330,7 @@ _FIRST = re.compile(r"weight_hh_l0")
 
 def _hint(mapping: Mapping[str, Array], prefix: str) -> str:
     """Return what to say of the prefixes that would be right."""
-    others = [other for other in find_prefixes(list(mapping)) if other != prefix]
+    others = [other for other in find_prefixes(mapping) if other != prefix]
     return f"; there are LSTMs under the prefixes {', '.join(map(repr, others))}" if others else ""
 
 

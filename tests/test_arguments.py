@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 import lstm_xp as lx
-from conformance.cases import Case
+from conformance.cases import Case, map_arrays
+from lstm_xp._weights import read_network
 
 ((CELL,),) = Case().weights()
 PLAIN = lx.CellOptions()
@@ -85,5 +86,14 @@ def test_who_gives_the_namespace_answers_for_the_arrays() -> None:
     x, (h, c) = Case().x()[0], (array[0] for array in Case().state())
     with pytest.raises(TypeError, match="`c_0` is a MaskedArray"):
         lx.lstm_cell(x, CELL, (h, np.ma.masked_array(c)))
-    actual = lx.lstm_cell(x, CELL, (h, np.ma.masked_array(c)), xp=np)
-    np.testing.assert_array_equal(actual[0], lx.lstm_cell(x, CELL, (h, c))[0])
+    expected, _ = lx.lstm_cell(x, CELL, (h, c))
+    swapped = map_arrays(lambda array: array.astype(">f8"), (x, CELL, (h, c)))
+    for given in ((x, CELL, (h, np.ma.masked_array(c))), swapped):
+        actual, _ = lx.lstm_cell(*given, xp=np)
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-14)
+
+
+def test_weights_are_tuples_whatever_they_were() -> None:
+    """An engine may look them up, and nobody can change them."""
+    assert read_network([[CELL, CELL], (CELL._replace(weight_ih=np.ones((16, 8))),) * 2]).layers[0] == (CELL, CELL)
+    assert isinstance(read_network([CELL]).layers, tuple)

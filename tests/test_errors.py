@@ -27,6 +27,11 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "x rank 4": (lambda: NET(X[None]), ValueError, "`x` has shape (1, 7, 3, 5), expected (time, batch, input_size)"),
     "x 0-d": (lambda: NET(X[0, 0, 0]), ValueError, "`x` has shape (), expected (..., input_size) = (..., 5)"),
     "x size": (lambda: NET(X[..., :4]), ValueError, "`x` has shape (7, 3, 4), expected (..., input_size) = (..., 5)"),
+    "x no features": (
+        lambda: NET(X[..., :0]),
+        ValueError,
+        "`x` has shape (7, 3, 0), expected (..., input_size) = (...",
+    ),
     "x list": (lambda: NET(X.tolist()), TypeError, "`x` is a list, expected an array"),
     "x None": (lambda: NET(None), TypeError, "`x` is a NoneType, expected an array"),
     "x matrix": (lambda: NET(X[:, 0].view(np.matrix)), TypeError, "`x` is a matrix"),
@@ -94,6 +99,13 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "weights array": (lambda: lx.lstm(X, X), TypeError, "`weights` is a ndarray, expected CellWeights"),
     "weights empty": (lambda: lx.lstm(X, ()), TypeError, "`weights` is a tuple of 0, expected CellWeights"),
     "weights layer": (lambda: lx.lstm(X, (X,)), TypeError, "layer 0 of `weights` is a ndarray"),
+    "weights layer of arrays": (
+        lambda: lx.lstm(X, ((X,),)),
+        TypeError,
+        "layer 0 of `weights` is a tuple of 1, expected",
+    ),
+    "weights half a layer": (lambda: lx.lstm(X, ((CELL, X),)), TypeError, "layer 0 of `weights` is a tuple of 2"),
+    "weights iterator": (lambda: lx.lstm(X, (iter([CELL]),)), TypeError, "layer 0 of `weights` is a list_iterator"),
     "three directions": (lambda: lx.lstm(X, ((CELL,) * 3,)), ValueError, "layer 0 of `weights` has 3 directions"),
     "layers differ": (
         lambda: lx.lstm(X, ((CELL, CELL), CELL)),
@@ -388,6 +400,11 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         ValueError,
         "no LSTM under the prefix 'b.'; there are LSTMs under the prefixes 'a.'",
     ),
+    "prefix of no LSTM": (
+        lambda: lx.LSTM.from_state_dict({"head.weight": X} | {f"a.{k}": v for k, v in NET.state_dict().items()}),
+        ValueError,
+        "`head.weight` is not a name of an LSTM's weight; there are LSTMs under the prefixes 'a.'",
+    ),
     "missing name": (
         lambda: lx.LSTM.from_state_dict({k: v for k, v in NET.state_dict().items() if k != "weight_hh_l1_reverse"}),
         ValueError,
@@ -428,6 +445,11 @@ def test_the_calls_are_right_but_for_what_is_named() -> None:
     NET(X, mask=MASK)
     NET(X[:, 0], tuple(a[:, 0] for a in STATE), lengths=LENGTHS[0])
     lx.lstm_cell(X, CELL)
+
+
+def test_no_prefix_is_named_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match="no LSTM under the prefix ''$"):
+        lx.LSTM.from_state_dict({})
 
 
 @pytest.mark.needs("torch")

@@ -263,6 +263,20 @@ def test_weights_come_back_from_ndonnx(tmp_path: Any) -> None:
 
 
 @pytest.mark.needs("ndonnx")
+def test_an_unknown_number_of_features_is_taken() -> None:
+    """Whether it is the right one is found when the graph runs."""
+    import ndonnx as ndx
+    import onnxruntime
+
+    case = Case(time=2, dtype="float32")
+    x = ndx.argument(shape=(case.time, case.batch, "I"), dtype=ndx.float32)
+    output, _ = case.lstm(ndx.asarray)(x)
+    session = onnxruntime.InferenceSession(ndx.build({"x": x}, {"output": output}).SerializeToString())
+    expected, _ = case.lstm()(case.x())
+    np.testing.assert_allclose(session.run(["output"], {"x": case.x()})[0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.needs("ndonnx")
 def test_an_unknown_number_of_steps_is_refused() -> None:
     import ndonnx as ndx
 

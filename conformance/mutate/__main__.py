@@ -44,14 +44,16 @@ ON_JAX = _suite("sequence", "masking", "cell", on="jax")
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
 LIBRARIES += ["-k", "test_devices.py or TestDask or unknown or several_devices or torch_vmap or autocast"]
 WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_symbolic_batch"]
+DERIVATIVES = ["tests/test_autodiff.py", "-k", "each_activation"]
+FILES = ["tests/test_files.py", "--with=numpy", "-k", "bit_for_bit or several"]
 MANY_STEPS = [*_suite("masking", on="numpy"), "--tier=full", "-k", "more_steps"]
 TARGETS: dict[str, list[list[str]]] = {
-    "_activations.py": [NUMBERS, ARGUMENTS],
+    "_activations.py": [NUMBERS, ARGUMENTS, DERIVATIVES],
     "_cell.py": [NUMBERS, ARGUMENTS, LIBRARIES],
     "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES],
     "_options.py": [NUMBERS, ARGUMENTS],
     "_sequence.py": [NUMBERS, ARGUMENTS, LIBRARIES, WITHOUT_SHAPES],
-    "_weights.py": [NUMBERS, ARGUMENTS, LIBRARIES],
+    "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
     "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS],
     "engines/jax.py": [ON_JAX, LIBRARIES],
     "engines/standard.py": [NUMBERS, ARGUMENTS],

@@ -12,4 +12,273 @@ class Key(NamedTuple):
     after: str
 
 
-EQUIVALENT: dict[str, tuple[Key, ...]] = {}
+EQUIVALENT: dict[str, tuple[Key, ...]] = {
+    "all weights have one dtype and, as far as libraries tell, one device: that was checked": (
+        Key(
+            "_weights.py",
+            "sibling",
+            "return self.layers[0][0].weight_ih",
+            "return self.layers[0][0].weight_hh",
+        ),
+    ),
+    "an array is like itself: what the other one is called is never told": (
+        Key(
+            "_weights.py",
+            "sibling",
+            "check_like(first.weight_ih, first_name, first.weight_ih, first_name, libraries)",
+            "check_like(first.weight_ih, first_name, first.weight_ih, first, libraries)",
+        ),
+    ),
+    "False and True count as 0 and 1": (
+        Key(
+            "_weights.py",
+            "unwrap",
+            'field, layer, direction = match["field"], int(match["layer"]), int(match["reverse"] is not None)',
+            'field, layer, direction = match["field"], int(match["layer"]), (match["reverse"] is not None)',
+        ),
+    ),
+    "which of two mistakes is told first": (
+        Key(
+            "_weights.py",
+            "tuple",
+            '("weight_hh", "(4*hidden_size, proj_size or hidden_size)"), ("weight_hr", "(proj_size, hidden_size)"),',
+            '(("weight_hr", "(proj_size, hidden_size)")), (("weight_hh", "(4*hidden_size, proj_size or hidden_size)")),',  # noqa: E501
+        ),
+    ),
+    "the standard's default": (
+        Key(
+            "engines/standard.py",
+            "keyword",
+            "return carry, xp.stack(ys[::-1] if reverse else ys, axis=0)",
+            "return carry, xp.stack(ys[::-1] if reverse else ys, )",
+        ),
+    ),
+    "what `asarray` makes of a library's own array is that array, or one equal to it": (
+        Key(
+            "_namespace.py",
+            "branch",
+            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
+            "return xp.asarray(array)",
+        ),
+        Key(
+            "_namespace.py",
+            "operand",
+            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
+            "return xp.asarray(array) if ((not is_dask_array(array))) else array",
+        ),
+        Key(
+            "_namespace.py",
+            "operand",
+            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
+            'return xp.asarray(array) if ((library_name(xp) == "dask.array")) else array',
+        ),
+        Key(
+            "_namespace.py",
+            "connective",
+            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
+            'return xp.asarray(array) if library_name(xp) == "dask.array" or not is_dask_array(array) else array',
+        ),
+    ),
+    "both weights have as many rows: that was checked": (
+        Key(
+            "_cell.py",
+            "sibling",
+            "n = weights.weight_hh.shape[0] // 4",
+            "n = weights.weight_ih.shape[0] // 4",
+        ),
+        Key(
+            "_cell.py",
+            "sibling",
+            "c = xp.zeros_like(z[..., : weights.weight_hh.shape[0] // 4])",
+            "c = xp.zeros_like(z[..., : weights.weight_ih.shape[0] // 4])",
+        ),
+    ),
+    "at 0, where there is no derivative, both branches give 0": (
+        Key(
+            "_activations.py",
+            "comparison",
+            '"leaky_relu": Activation(lambda z, xp, alpha: xp.where(z >= 0, z, alpha * z), (0.01,)),',
+            '"leaky_relu": Activation(lambda z, xp, alpha: xp.where(z > 0, z, alpha * z), (0.01,)),',
+        ),
+    ),
+    "the branch that is not taken is finite with this bound, too": (
+        Key(
+            "_activations.py",
+            "float",
+            "return xp.where(z >= 0, z, alpha * xp.expm1(xp.clip(z, max=0.0)))",
+            "return xp.where(z >= 0, z, alpha * xp.expm1(xp.clip(z, max=0.5)))",
+        ),
+    ),
+    "whichever type is looked for first": (
+        Key(
+            "_namespace.py",
+            "tuple",
+            "NUMPY_ARRAYS = (np.ndarray, np.generic)",
+            "NUMPY_ARRAYS = (np.generic, np.ndarray)",
+        ),
+    ),
+    "any number will do: its library is looked at, not its value": (
+        Key(
+            "_namespace.py",
+            "float",
+            "return compat_namespace(xp.asarray(0.0))",
+            "return compat_namespace(xp.asarray(0.5))",
+        ),
+    ),
+    "a tuple already, or gone through once: the call is for the type checker": (
+        Key(
+            "_namespace.py",
+            "unwrap",
+            'return tuple(array.unbind()) if hasattr(array, "unbind") else tuple(xp.unstack(array))',
+            'return array.unbind() if hasattr(array, "unbind") else tuple(xp.unstack(array))',
+        ),
+        Key(
+            "_namespace.py",
+            "unwrap",
+            'return tuple(array.unbind()) if hasattr(array, "unbind") else tuple(xp.unstack(array))',
+            'return tuple(array.unbind()) if hasattr(array, "unbind") else xp.unstack(array)',
+        ),
+    ),
+    "a tensor of torch's that is gone through is unbound": (
+        Key(
+            "_namespace.py",
+            "unwrap",
+            'return tuple(array.unbind()) if hasattr(array, "unbind") else tuple(xp.unstack(array))',
+            'return tuple(array) if hasattr(array, "unbind") else tuple(xp.unstack(array))',
+        ),
+    ),
+    "the same of a and b as of b and a": (
+        Key(
+            "_namespace.py",
+            "unpacking",
+            "device_a, device_b = device_of(a), device_of(b)",
+            "device_b, device_a = device_of(a), device_of(b)",
+        ),
+        Key(
+            "_namespace.py",
+            "tuple",
+            "device_a, device_b = device_of(a), device_of(b)",
+            "device_a, device_b = device_of(b), device_of(a)",
+        ),
+    ),
+    "a bool already: the call is for the type checker": (
+        Key(
+            "_namespace.py",
+            "unwrap",
+            "return bool(is_dask_array(a) != is_dask_array(b))",
+            "return (is_dask_array(a) != is_dask_array(b))",
+        ),
+    ),
+    "ends an autocast that has not begun, which takes time and changes nothing": (
+        Key(
+            "_namespace.py",
+            "operand",
+            "if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):",
+            "if (torch.amp.is_autocast_available(kind)):",
+        ),
+    ),
+    "a length of no dimension is broadcast to the batch of one as well": (
+        Key(
+            "_sequence.py",
+            "branch",
+            "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
+            "return lengths",
+        ),
+        Key(
+            "_sequence.py",
+            "unwrap",
+            "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
+            "return lengths if layout.batched else lengths",
+        ),
+        Key(
+            "_sequence.py",
+            "axis",
+            "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
+            "return lengths if layout.batched else xp.expand_dims(lengths, axis=(-1))",
+        ),
+    ),
+    "Dask's operators take the arrays of its blocks, too; that they are given its own is the standard's rule": (
+        Key(
+            "_sequence.py",
+            "unwrap",
+            "lengths = join(lengths, xp)",
+            "lengths = lengths",
+        ),
+        Key(
+            "engines/_stack.py",
+            "unwrap",
+            "_joined(weights, xp),",
+            "weights,",
+        ),
+        Key(
+            "engines/_stack.py",
+            "unwrap",
+            "return CellWeights(*(None if array is None else join(array, xp) for array in weights))",
+            "return CellWeights(*(None if array is None else array for array in weights))",
+        ),
+    ),
+    "one array concatenated is itself": (
+        Key(
+            "engines/_stack.py",
+            "branch",
+            "features = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=2)",
+            "features = xp.concat(outputs, axis=2)",
+        ),
+        Key(
+            "engines/_stack.py",
+            "integer",
+            "features = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=2)",
+            "features = outputs[0] if len(outputs) == 0 else xp.concat(outputs, axis=2)",
+        ),
+    ),
+    "the same whole numbers in the library's own integer dtype": (
+        Key(
+            "engines/_stack.py",
+            "dtype",
+            "steps = xp.arange(x.shape[0], dtype=xp.int32, **device_keyword(device_of(x)))",
+            "steps = xp.arange(x.shape[0], **device_keyword(device_of(x)))",
+        ),
+        Key(
+            "engines/_stack.py",
+            "dtype",
+            "return xp.flip(xp.cumulative_sum(xp.flip(counts, axis=0), axis=0, dtype=xp.int32), axis=0) > 0",
+            "return xp.flip(xp.cumulative_sum(xp.flip(counts, axis=0), axis=0, ), axis=0) > 0",
+        ),
+        Key(
+            "engines/_stack.py",
+            "dtype",
+            "return xp.cumulative_sum(counts, axis=0, dtype=xp.int32) > 0",
+            "return xp.cumulative_sum(counts, axis=0, ) > 0",
+        ),
+    ),
+    "0 and 1 fit into 8 bits; their sum has a dtype of its own": (
+        Key(
+            "engines/_stack.py",
+            "integer dtype",
+            "counts = xp.astype(valid, xp.int32)",
+            "counts = xp.astype(valid, xp.int8)",
+        ),
+    ),
+    "(time, 1) meets (batch,) as it meets (1, batch)": (
+        Key(
+            "engines/_stack.py",
+            "unwrap",
+            "valid = xp.expand_dims(steps, axis=1) < xp.expand_dims(request.lengths, axis=0)",
+            "valid = xp.expand_dims(steps, axis=1) < request.lengths",
+        ),
+    ),
+    "adding zeros or taking them away broadcasts alike": (
+        Key(
+            "engines/_stack.py",
+            "sign",
+            "start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
+            "start = zeros if state is None else (state[0] - zeros[0], state[1] + zeros[1])",
+        ),
+        Key(
+            "engines/_stack.py",
+            "sign",
+            "start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
+            "start = zeros if state is None else (state[0] + zeros[0], state[1] - zeros[1])",
+        ),
+    ),
+}
