@@ -16,6 +16,7 @@ transposes that: its gradients of the weights then are one product each. Being a
 reverse, and twice.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -31,8 +32,8 @@ from lstm_xp._weights import CellWeights, Layers, total_bias
 from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, make_advance, run_stacked, stepper_of
 
-# Weights of so many elements do not fit into a processor's cache.
-LARGE = 2**20
+# Elements of weights: so few that calls count more than products, so many that they do not fit into a cache.
+SMALL, LARGE = 2**12, 2**20
 
 
 def supports(_request: Request) -> str | None:
@@ -75,23 +76,17 @@ def _run_plain(
     """Run the plain cell over time; return its final state and its hidden states."""
     # Measured on CPUs: of W h and h W, the one is faster for one row, where it is best to project the input of all
     # steps at once, and where the weights are large; the other elsewhere, where one product with (x, h) is best.
-    columns = x.shape[1] == 1 or weights.weight_ih.size + weights.weight_hh.size > LARGE
-    layout = _Layout(columns, x.shape[1] == 1, reverse)
-    bias = total_bias(weights)
-    if columns:
-        x, h, c = (jnp.matrix_transpose(array) for array in (x, *start))
-        valid = None if valid is None else jnp.matrix_transpose(valid)
-        bias = None if bias is None else bias[:, None]
-    else:
-        h, c = start
-    (h, c), output = _scan(layout, _Inputs(x, weights.weight_ih, weights.weight_hh, bias, h, c, valid))
-    if columns:
-        h, c, output = (jnp.matrix_transpose(array) for array in (h, c, output))
-    return (h, c), output
+    # Unrolling the scan gained nothing.
+    elements = weights.weight_ih.size + weights.weight_hh.size
+    input_first = x.shape[1] == 1 and elements > SMALL
+    columns = input_first or elements > LARGE
+    inputs = _Inputs(x, weights.weight_ih, weights.weight_hh, total_bias(weights), *start, valid)
+    result: tuple[State, Array] = _scan(_Layout(columns, input_first, reverse), inputs)
+    return result
 
 
 class _Layout(NamedTuple):
-    """Whether features come before the batch, the input is projected before the scan, and time goes backward."""
+    """Whether steps are (features, batch), the input is projected before the scan, and time goes backward."""
 
     columns: bool
     input_first: bool
@@ -102,13 +97,22 @@ class _Layout(NamedTuple):
         """The features' axis within one step."""
         return 0 if self.columns else 1
 
-    def project(self, w: Array, x: Array) -> Array:
-        """Return the product with w at all time steps."""
-        return jnp.einsum("gf,tfn->tgn" if self.columns else "gf,tnf->tng", w, x)
+    def turn(self, array: Array) -> Array:
+        """Return (batch, features) as a step has it, or the other way around."""
+        return jnp.matrix_transpose(array) if self.columns else array
 
-    def multiply(self, w: Array, s: Array) -> Array:
-        """Return the product with w at one time step."""
-        return w @ s if self.columns else s @ jnp.matrix_transpose(w)
+    def factor(self, w: Array) -> Array:
+        """Return weights as `multiply` takes them."""
+        return w if self.columns else jnp.matrix_transpose(w)
+
+    def multiply(self, factor: Array, s: Array) -> Array:
+        """Return the product with weights in one step."""
+        return factor @ s if self.columns else s @ factor
+
+
+def _project(x: Array, w: Array) -> Array:
+    """Return the product with weights at all time steps."""
+    return jnp.tensordot(x, w, axes=((2,), (1,)))
 
 
 class _Inputs(NamedTuple):
@@ -141,22 +145,24 @@ def _scan(layout: _Layout, inputs: _Inputs) -> tuple[State, Array]:
 def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State, tuple[Array, _Slopes | None]]:
     """Return the final state and, of each step, the hidden state and the derivatives, if they are wanted."""
     x, w_ih, w_hh, bias, h, c, valid = inputs
-    axis, dtype = layout.axis, x.dtype
+    axis, turn = layout.axis, layout.turn
     # sigmoid(z) = (tanh(z/2) + 1)/2, with the halves in the weights, so that one tanh serves all gates.
-    half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1])[:, None], dtype)
-    b = 0.0 if bias is None else bias * (half if layout.columns else half[:, 0])
-    w = w_hh * half
+    half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1]), x.dtype)
+    w_ih, w_hh = w_ih * half[:, None], w_hh * half[:, None]
+    b = jnp.zeros_like(half) if bias is None else bias * half
     if layout.input_first:
-        x = layout.project(w_ih * half, x) + b
+        x = _project(x, w_ih) + b
+        w = layout.factor(w_hh)
     else:
-        w = jnp.concatenate([w_ih * half, w], axis=1)
+        w = layout.factor(jnp.concatenate([w_ih, w_hh], axis=1))
+        b = turn(b[None])
 
     def step(carry: State, inputs: tuple[Array, Array | None]) -> tuple[State, tuple[Array, _Slopes | None]]:
         (h_old, c_old), (x_t, valid_t) = carry, inputs
         if layout.input_first:
-            z = x_t + layout.multiply(w, h_old)
+            z = turn(x_t) + layout.multiply(w, h_old)
         else:
-            z = layout.multiply(w, jnp.concatenate([x_t, h_old], axis=axis)) + b
+            z = layout.multiply(w, jnp.concatenate([turn(x_t), h_old], axis=axis)) + b
         i, f, g, o = jnp.split(jnp.tanh(z), 4, axis=axis)
         i, f, o = (0.5 * gate + 0.5 for gate in (i, f, o))
         c = f * c_old + i * g
@@ -166,11 +172,11 @@ def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State
         if slopes:
             of_z = g * i * (1 - i), c_old * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)
             of_step = _Slopes(jnp.concatenate(of_z, axis=axis), f, o * (1 - squashed * squashed))
-        carry = _where(valid_t, (h, c), carry)
-        return carry, (carry[0], of_step)
+        carry = _where(valid_t, (h, c), carry, turn)
+        return carry, (turn(carry[0]), of_step)
 
-    final, outputs = jax.lax.scan(step, (h, c), (x, valid), reverse=layout.reverse)
-    return final, outputs
+    (h, c), outputs = jax.lax.scan(step, (turn(h), turn(c)), (x, valid), reverse=layout.reverse)
+    return (turn(h), turn(c)), outputs
 
 
 @_scan.defjvp  # type: ignore[untyped-decorator]
@@ -178,24 +184,26 @@ def _scan_jvp(layout: _Layout, primals: tuple[_Inputs], tangents: tuple[_Inputs]
     (inputs,), (dots,) = primals, tangents
     final, (output, slopes) = _scan_with(layout, inputs, slopes=True)
     before = (output[1:], inputs.h[None]) if layout.reverse else (inputs.h[None], output[:-1])
-    u = (
-        layout.project(inputs.w_ih, dots.x)
-        + layout.project(dots.w_ih, inputs.x)
-        + layout.project(dots.w_hh, jnp.concatenate(before))
-    )
+    u = _project(dots.x, inputs.w_ih) + _project(inputs.x, dots.w_ih) + _project(jnp.concatenate(before), dots.w_hh)
     u = u if dots.bias is None else u + dots.bias
+    turn, w = layout.turn, layout.factor(inputs.w_hh)
 
     def step(carry: State, steps: tuple[Array, _Slopes, Array | None]) -> tuple[State, Array]:
         (h_old, c_old), (u_t, by, valid_t) = carry, steps
-        i, f, g, o = jnp.split(by.z * (u_t + layout.multiply(inputs.w_hh, h_old)), 4, axis=layout.axis)
+        z = turn(u_t) + layout.multiply(w, h_old)
+        i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)
         c = by.f * c_old + (i + f + g)
-        carry = _where(valid_t, (o + by.c * c, c), carry)
-        return carry, carry[0]
+        carry = _where(valid_t, (o + by.c * c, c), carry, turn)
+        return carry, turn(carry[0])
 
-    steps = u, slopes, inputs.valid
-    return (final, output), jax.lax.scan(step, (dots.h, dots.c), steps, reverse=layout.reverse)
+    start, steps = (turn(dots.h), turn(dots.c)), (u, slopes, inputs.valid)
+    (h, c), outputs = jax.lax.scan(step, start, steps, reverse=layout.reverse)
+    return (final, output), ((turn(h), turn(c)), outputs)
 
 
-def _where(valid: Array | None, new: State, old: State) -> State:
+def _where(valid: Array | None, new: State, old: State, turn: Callable[[Array], Array]) -> State:
     """Return the new state where a step is valid."""
-    return new if valid is None else (jnp.where(valid, new[0], old[0]), jnp.where(valid, new[1], old[1]))
+    if valid is None:
+        return new
+    valid = turn(valid)
+    return jnp.where(valid, new[0], old[0]), jnp.where(valid, new[1], old[1])
