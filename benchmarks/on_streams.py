@@ -1,6 +1,7 @@
 """Contestants in taking one step at a time."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -26,13 +27,10 @@ def contestant(name: str, problem: Problem, start: Callable[[], Step]) -> Contes
 
 def ours(problem: Problem) -> Iterator[Contestant]:
     """Yield `LSTM.stream` on each engine that runs on NumPy's arrays and streams."""
-    if not hasattr(lx.LSTM, "stream"):
-        return
     for engine in ("numpy", "numba", "standard"):
-        if engine not in lx.available_engines():
-            continue
-        net = lx.LSTM.from_weights(problem.net.weights, engine=engine)
-        yield contestant(f"lstm_xp stream, {engine}", problem, lambda net=net: net.stream())
+        if engine in lx.available_engines():
+            start = partial(problem.net.stream, engine=engine)
+            yield contestant(f"lstm_xp stream, {engine}", problem, start)
 
 
 def onnx_runtime(problem: Problem, threads: int) -> Iterator[Contestant]:

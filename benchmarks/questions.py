@@ -1,9 +1,13 @@
 """What is asked: for each question the contestants and the sizes."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
+
+import numpy as np
 
 from benchmarks.problems import GRID, QUICK, RAGGED, STEPS, Problem
 from benchmarks.race import Contestant, race
@@ -168,6 +172,56 @@ def ask_scaling(setting: Setting) -> Iterator[Record]:
             yield from timed("scaling", setting, problem, contestants, size, share=0.25)
 
 
+def ask_memory(setting: Setting) -> Iterator[Record]:
+    """Yield by how much one call raises the peak of a process of its own."""
+    from benchmarks import memory
+
+    if setting.threads > 1:
+        return
+    for T in (200, 400) if setting.quick else (2000, 5000, 10000, 20000):
+        problem = Problem(memory.N, T, memory.I, memory.H)
+        for name in memory.NAMES:
+            command = [sys.executable, "-m", "benchmarks.memory", name, str(T)]
+            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            raised = int(found)
+            yield record("memory", setting, problem, name, "peak", raised, raised, raised, 1, unit="bytes")
+
+
+def ask_dask(setting: Setting) -> Iterator[Record]:
+    """Yield one worker beside two, then the memory of two over data larger than what they may have."""
+    from benchmarks import on_dask
+
+    if setting.threads == 1:  # one processor for all
+        return
+    blocks = 4 if setting.quick else 32
+    answer = [np.asarray(on_dask.expected(blocks))]
+
+    def problem(blocks: int) -> Problem:
+        return Problem(on_dask.N * blocks, on_dask.T, on_dask.I, on_dask.H)
+
+    with on_dask.clients(1, 2) as clients:
+        contestants = [
+            Contestant(
+                f"lstm_xp dask, {count} worker{'s' * (count > 1)}",
+                lambda client=client: client.compute(on_dask.total(blocks)).result(),
+                lambda total: [total],
+            )
+            for count, client in enumerate(clients, start=1)
+        ]
+        for name, timing in race(contestants, answer, 4 * setting.budget, clock=setting.clock).items():
+            yield record("dask", setting, problem(blocks), name, "batch", *timing)
+    if setting.quick:
+        return
+    size = 4 * on_dask.N * on_dask.T * on_dask.I
+    blocks = 4 * on_dask.LIMIT // size
+    with on_dask.clients(2) as (client,):
+        client.compute(on_dask.total(blocks)).result()
+        peak = on_dask.peak(client)
+    sizes = {"lstm_xp dask, 2 workers": peak, "the workers' limit": on_dask.LIMIT, "input": size * blocks}
+    for name, size in sizes.items():
+        yield record("dask", setting, problem(blocks), name, "memory", size, size, size, 1, unit="bytes")
+
+
 Ask = Callable[[Setting], Iterator[Record]]
 QUESTIONS: dict[str, Ask] = {
     "numpy": ask_numpy,
@@ -177,5 +231,7 @@ QUESTIONS: dict[str, Ask] = {
     "stream": ask_stream,
     "ragged": ask_ragged,
     "scaling": ask_scaling,
+    "memory": ask_memory,
+    "dask": ask_dask,
 }
 KERAS_BACKENDS = {"torch": "torch", "jax": "jax"}

@@ -3,7 +3,7 @@
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from lstm_xp._cell import State, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
@@ -23,7 +23,15 @@ States: TypeAlias = tuple[State, ...]
 Advance: TypeAlias = Callable[[Array, States], tuple[Array, States]]
 
 
-def run_stacked(request: Request, loop: Loop) -> Result:
+class RunPlain(Protocol):
+    """Run the plain cell over all steps: the carry and the outputs as `Loop` returns them."""
+
+    def __call__(
+        self, x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool
+    ) -> tuple[State, Array]: ...
+
+
+def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None) -> Result:
     """
     Run a request's layers and directions, each by a loop over time.
 
@@ -33,6 +41,9 @@ def run_stacked(request: Request, loop: Loop) -> Result:
         The forward pass.
     loop : callable
         ``loop(step, carry, xs, reverse) -> (carry, ys)``, as `jax.lax.scan` understands it.
+    run_plain : callable, optional
+        ``run_plain(x, weights, start, valid, reverse=...) -> (carry, ys)`` where the cell has no options, peepholes or
+        projection.
 
     Returns
     -------
@@ -59,6 +70,7 @@ def run_stacked(request: Request, loop: Loop) -> Result:
                 reverse=request.reverse or direction == 1,
                 masked_output=request.masked_output,
                 loop=loop,
+                run_plain=run_plain,
                 xp=xp,
             )
             outputs.append(output)
@@ -174,6 +186,7 @@ def _run_direction(
     reverse: bool,
     masked_output: MaskedOutput,
     loop: Loop,
+    run_plain: RunPlain | None,
     xp: Namespace,
 ) -> tuple[Array, State]:
     """Run one layer in one direction; return its output and its final state."""
@@ -183,22 +196,27 @@ def _run_direction(
     # Adding zeros broadcasts a state of batch size 1.
     start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
-    if valid is None:
+    plain = options == CellOptions() and weights.weight_hr is None and weights.peephole is None
+    if run_plain is not None and plain:
+        final, output = run_plain(x, weights, start, valid, reverse=reverse)
+    elif valid is None:
 
         def advance(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
             carry = step(inputs[0], carry)
             return carry, carry[0]
 
         final, output = loop(advance, start, (z,), reverse)
+    else:
+
+        def advance_if_valid(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
+            z_t, valid_t = inputs
+            h, c = step(z_t, carry)
+            carry = xp.where(valid_t, h, carry[0]), xp.where(valid_t, c, carry[1])
+            return carry, carry[0]
+
+        final, output = loop(advance_if_valid, start, (z, valid), reverse)
+    if valid is None:
         return output, final
-
-    def advance_if_valid(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
-        z_t, valid_t = inputs
-        h, c = step(z_t, carry)
-        carry = xp.where(valid_t, h, carry[0]), xp.where(valid_t, c, carry[1])
-        return carry, carry[0]
-
-    final, output = loop(advance_if_valid, start, (z, valid), reverse)
     # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
     shown = valid if masked_output == "zero" else _any_so_far(valid, reverse, xp)
     return xp.where(shown, output, xp.zeros_like(output)), final
