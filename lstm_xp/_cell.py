@@ -37,7 +37,7 @@ from typing import Any, TypeAlias
 
 from lstm_xp._checks import Shape, describe, read_state
 from lstm_xp._namespace import accepted_libraries, standard_namespace, without_autocast
-from lstm_xp._options import DEFAULT, CellOptions, activation_function, clip_function
+from lstm_xp._options import NEUTRAL, CellOptions, activation_function, clip_function
 from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import CellWeights, check_input, check_options, read_network, total_bias
 
@@ -97,7 +97,7 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
     n = weights.weight_hh.shape[0] // 4
     together = clip_function(None, xp)  # which does nothing
-    if options == DEFAULT and weights.peephole is None:
+    if weights.peephole is None and options in NEUTRAL:
         # Nothing stands between the gates: all four are activated at once, and not again below.
         together, gate, candidate = _all_four_gates(weights, xp), together, together
 

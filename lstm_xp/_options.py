@@ -144,3 +144,6 @@ def _bound(value: float | None, name: str) -> float | None:
 
 
 DEFAULT = CellOptions()
+
+# All that give torch's cell, where there are no peepholes.
+NEUTRAL = (DEFAULT, CellOptions(peephole_output="old"))

@@ -7,7 +7,7 @@ from typing import Protocol, TypeAlias
 
 from lstm_xp._cell import State, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
-from lstm_xp._options import CellOptions
+from lstm_xp._options import NEUTRAL, CellOptions
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights, Layers, total_bias
 from lstm_xp.engines._request import MaskedOutput, Request, Result, Stepper
@@ -196,7 +196,7 @@ def _run_direction(
     # Adding zeros broadcasts a state of batch size 1.
     start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
-    plain = options == CellOptions() and weights.weight_hr is None and weights.peephole is None
+    plain = options in NEUTRAL and weights.weight_hr is None and weights.peephole is None
     if run_plain is not None and plain:
         final, output = run_plain(x, weights, start, valid, reverse=reverse)
     elif valid is None:

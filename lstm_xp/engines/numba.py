@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from lstm_xp._options import DEFAULT
+from lstm_xp._options import DEFAULT, NEUTRAL
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
@@ -31,7 +31,7 @@ COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if any(options != DEFAULT for options in request.options):
+    if any(options not in NEUTRAL for options in request.options):
         return "it has no options but the default"
     if request.weights[0][0].peephole is not None:
         return "it has no peepholes"

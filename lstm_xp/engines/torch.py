@@ -9,15 +9,12 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lstm_xp._namespace import without_autocast
-from lstm_xp._options import DEFAULT, CellOptions
+from lstm_xp._options import NEUTRAL
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
 
 State: TypeAlias = tuple[Tensor, Tensor]
-
-# Without peepholes it does not matter which cell state they see.
-_NEUTRAL_OPTIONS = (DEFAULT, CellOptions(peephole_output="old"))
 
 # What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
 # tests/test_engine_torch.py says which of them has changed in a new version.
@@ -60,7 +57,7 @@ def supports(request: Request) -> str | None:
         The reason.
     """
     for options in request.options:
-        if options not in _NEUTRAL_OPTIONS:
+        if options not in NEUTRAL:
             return "torch's kernel has no `options`"
     cell = request.weights[0][0]
     if cell.peephole is not None:
