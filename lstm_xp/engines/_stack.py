@@ -3,6 +3,7 @@
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from lstm_xp._cell import State, make_step, project_input, zero_state
@@ -196,8 +197,7 @@ def _run_direction(
     # Adding zeros broadcasts a state of batch size 1.
     start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
-    plain = options == CellOptions() and weights.weight_hr is None and weights.peephole is None
-    if run_plain is not None and plain:
+    if run_plain is not None and _is_plain(weights, options):
         final, output = run_plain(x, weights, start, valid, reverse=reverse)
     elif valid is None:
 
@@ -220,6 +220,16 @@ def _run_direction(
     # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
     shown = valid if masked_output == "zero" else _any_so_far(valid, reverse, xp)
     return xp.where(shown, output, xp.zeros_like(output)), final
+
+
+def _is_plain(weights: CellWeights, options: CellOptions) -> bool:
+    """Tell whether a cell is the plain one."""
+    # Without peepholes it does not matter what they would see.
+    return (
+        weights.weight_hr is None
+        and weights.peephole is None
+        and replace(options, peephole_output="new") == CellOptions()
+    )
 
 
 def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:
