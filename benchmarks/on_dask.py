@@ -59,6 +59,6 @@ def clients(*counts: int) -> Iterator[list[Client]]:
         stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": variables}))
         found = []
         for count in counts:
-            cluster = LocalCluster(count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=None)
+            cluster = LocalCluster(count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=":0")
             found.append(stack.enter_context(Client(stack.enter_context(cluster))))
         yield found

@@ -81,8 +81,8 @@ def render(report: Report) -> str:
     legend = "; ".join(f"{status.sign} {status.word}: {status.meaning}" for status in STATUSES)
     return "\n".join(
         [
-            _line(["row", "arrays", *(column.title for column in GROUPS)]),
-            _line(["---"] * (len(GROUPS) + 2)),
+            table_line(["row", "arrays", *(column.title for column in GROUPS)]),
+            table_line(["---"] * (len(GROUPS) + 2)),
             *(_row(row, numbers) for row in table.rows),
             "",
             f"{legend}. The power of ten is one that the largest error does not exceed.",
@@ -105,7 +105,7 @@ def _row(row: Row, numbers: Mapping[Note, int]) -> str:
         # How long is long depends on the tier and the library: a sign alone would promise too much.
         limit = f", T ≤ {row.steps}" if column.title == LONG and cell.total else ""
         said.append(f"{cell.status.sign} {decade(cell.error)}{limit}".rstrip() + _numbers(_notes(cell), numbers))
-    return _line([f"`{row.name}`", head, *said])
+    return table_line([f"`{row.name}`", head, *said])
 
 
 def _told(note: Note) -> str:
@@ -153,15 +153,20 @@ def _stale_cells(row: Row, signs: Sequence[str]) -> list[str]:
 
 def replaced(text: str, rendered: str) -> str:
     """Return a README with another matrix."""
-    before, _, after = _parts(text)
-    return f"{before}{BEGIN}\n{rendered}{END}{after}"
+    return spliced(text, BEGIN, END, rendered)
 
 
-def _parts(text: str) -> tuple[str, str, str]:
-    before, begin, rest = text.partition(BEGIN)
-    inside, end, after = rest.partition(END)
+def spliced(text: str, first: str, last: str, rendered: str) -> str:
+    """Return a text with something else between two markers."""
+    before, _, after = _parts(text, first, last)
+    return f"{before}{first}\n{rendered}{last}{after}"
+
+
+def _parts(text: str, first: str = BEGIN, last: str = END) -> tuple[str, str, str]:
+    before, begin, rest = text.partition(first)
+    inside, end, after = rest.partition(last)
     if not (begin and end):
-        msg = f"the README has no {BEGIN if not begin else END}"
+        msg = f"the README has no {last if begin else first}"
         raise ReadmeError(msg)
     return before, inside, after
 
@@ -185,7 +190,8 @@ def _numbers(notes: Iterable[Note], numbers: Mapping[Note, int]) -> str:
     return f" <sup>{said}</sup>" if said else ""
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
+    """Return a row of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

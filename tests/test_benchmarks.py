@@ -1,0 +1,51 @@
+"""The benchmarks: that they run and judge, never how fast anything is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.needs("torch", "onnx", "onnxruntime", "matplotlib", "rich", "threadpoolctl")
+
+
+def test_from_a_question_to_the_readme(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every contestant's answer is checked on the way."""
+    from benchmarks import readme
+    from benchmarks.__main__ import main
+
+    main(["--quick", "--only", "stream", "--output", str(tmp_path)])
+    assert "ONNX Runtime" in capsys.readouterr().out
+    found = json.loads((tmp_path / "results.json").read_text())["records"]
+    assert {"lstm_xp stream, numpy", "torch.nn.LSTM"} <= {record["name"] for record in found}
+    text = tmp_path / "README.md"
+    text.write_text(f"before\n{readme.BEGIN}\nold\n{readme.END}\nafter\n")
+    readme.main([str(tmp_path / "results.json"), "--readme", str(text), "--plots", str(tmp_path / "docs")])
+    before, inside, after = text.read_text().partition("| lstm_xp stream, numpy | ONNX Runtime | 1 | step |")
+    assert before.startswith("before\n")
+    assert inside
+    assert after.endswith("after\n")
+    assert "old" not in text.read_text()
+
+
+def test_a_wrong_answer_is_an_error() -> None:
+    from benchmarks.race import Contestant, WrongAnswerError, race
+
+    wrong = Contestant("wrong", lambda: np.asarray([1.0, 2.1]), lambda answer: [answer])
+    with pytest.raises(WrongAnswerError, match=r"wrong is off by 1\.0e-01"):
+        race([wrong], [np.asarray([1.0, 2.0])], 0.0)
+
+
+def test_goals_are_judged_by_the_best_peer_and_the_worst_size() -> None:
+    from benchmarks.goals import Goal, judge
+    from benchmarks.records import Record
+
+    def record(T: int, name: str, median: float) -> Record:
+        return Record("q", 1, "forward", str(T), {"N": 1, "T": T, "H": 8}, name, median, median, median, 1)
+
+    medians = {(1, "lstm_xp x"): 2.0, (1, "a"): 4.0, (1, "b"): 8.0, (2, "lstm_xp x"): 9.0, (2, "a"): 9.0, (2, "b"): 4.5}
+    found = [record(*key, median) for key, median in medians.items()]
+    goals = Goal("q", "lstm_xp x", ("a", "b"), 1.0), Goal("q", "lstm_xp x", ("a", "b"), 1.0, mean=True)
+    every, mean = judge(found, goals)
+    assert (every.reached, every.where, every.met) == (2.0, "2", False)
+    assert mean.reached == pytest.approx(1.0)
