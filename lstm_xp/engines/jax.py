@@ -82,7 +82,7 @@ def _run_plain(
     """Run the plain cell over time; return its final state and its hidden states."""
     # Measured on CPUs: of W h and h W, the one is faster for one row, where it is best to project the input of all
     # steps at once, and where the weights are large; the other elsewhere, where one product with (x, h) is best.
-    # Unrolling the scan gained nothing.
+    # Unrolling the scan by 4 gained nothing at most sizes, and lost half as much again at one.
     elements = weights.weight_ih.size + weights.weight_hh.size
     input_first = x.shape[1] == 1 and elements > SMALL
     columns = input_first or elements > LARGE
