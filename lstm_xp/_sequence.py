@@ -246,7 +246,7 @@ def make_request(
 ) -> tuple[Request, _Layout]:
     """Check a call's arguments and return the one request that they make, and how they lay."""
     options = check_settings(settings, network)
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
         msg = f"`threads` is {threads!r}, expected an integer of at least 1"
         raise ValueError(msg)
     xp = check_input(x, network)
@@ -277,7 +277,7 @@ def make_request(
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
-        threads=threads,
+        threads=int(threads),
         prepared=network.prepared,
     )
     return request, layout

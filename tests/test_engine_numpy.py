@@ -8,6 +8,7 @@ import textwrap
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import lstm_xp as lx
 from conformance.cases import Case
 from conformance.compare import TOLERANCE, assert_equal, flat
 from conformance.oracle import torch_answer
+from lstm_xp import engines
 from lstm_xp.engines import numpy as numpy_engine
 
 ENGINES = [pytest.param("numpy"), pytest.param("numba", marks=pytest.mark.needs("numba"))]
@@ -66,6 +68,9 @@ def test_weights_are_prepared_once(engine: str, monkeypatch: pytest.MonkeyPatch)
     assert len(prepared) == 8
     lx.lstm(weights=case.weights(), **arguments, engine=engine)
     assert len(prepared) == 12
+    ragged = case.replace(valid="lengths")  # rows in segments, segments in threads
+    lx.lstm(weights=case.weights(), **ragged.arguments(), engine=engine, threads=2)
+    assert len(prepared) <= 12 + 2 * 4 * 2
 
 
 def test_weights_that_may_change_are_not_kept() -> None:
@@ -142,10 +147,59 @@ def test_threads_are_for_engines_that_have_some() -> None:
             run(case, threads=threads)
 
 
+@pytest.mark.parametrize(
+    "case", [Case(batch=3), Case(batch=1, bidirectional=True), Case(batch=None, bidirectional=True)]
+)
+@pytest.mark.parametrize("threads", [2, 8])
+def test_threads_are_used_and_keep_the_error_state(case: Case, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two are at work at the same time; what overflows in them is what the caller says that it is."""
+    both, states = Barrier(2, timeout=10), []
+    original = numpy_engine.make_step
+
+    def make_step(prepared: Any, batch: int) -> Any:
+        if len(states) < 2:
+            states.append(np.geterr()["over"])
+            both.wait()
+        return original(prepared, batch)
+
+    monkeypatch.setattr(numpy_engine, "make_step", make_step)
+    with np.errstate(over="raise"):
+        run(case, threads=threads)
+    assert states == ["raise", "raise"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("valid", ["mask", "lengths"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_padding_is_not_computed_with(engine: str, valid: str, batch: int) -> None:
+    """Infinity in it would warn, which is an error here."""
+    case = Case(batch=batch, valid=valid, num_layers=2, dtype="float32")
+    arguments = case.arguments()
+    arguments["x"][~case.valid_steps()] = np.inf
+    assert_equal(
+        flat(lx.lstm(weights=case.weights(), **arguments, **case.settings, engine=engine)), torch_answer(case), 1e-6
+    )
+
+
 def test_numba_is_taken_by_name_only() -> None:
     case = Case()
     choice = lx.select_engine(case.x(), case.weights())
     assert choice.name == "numpy"
+    assert choice.rejected["numba"] == "it is taken by name only"
+
+
+def test_an_engine_that_cannot_be_loaded_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_name: str) -> Any:
+        msg = "Numba needs NumPy 2.3 or less"
+        raise ImportError(msg)
+
+    monkeypatch.setattr(engines, "find_spec", lambda _: True)
+    monkeypatch.setattr(engines, "import_module", fail)
+    monkeypatch.delitem(engines._MODULES, "numba", raising=False)
+    case = Case()
+    assert lx.select_engine(case.x(), case.weights()).name == "numpy"
+    with pytest.raises(ValueError, match="'numba' cannot run this: it cannot be loaded: Numba needs NumPy 2.3 or less"):
+        run(case, engine="numba")
 
 
 def in_a_process(program: str, **environment: str) -> str:
@@ -169,12 +223,19 @@ def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) 
         from lstm_xp.engines import numba as engine
         net = lx.LSTM(5, 4, bidirectional=True, seed=0)
         lx.warm_up("numba")
-        functions = (engine._run_batch, engine._run_row)
+        functions = (engine._run_batch, engine._run_row, engine._advance_stream)
         print(sum(sum(f.stats.cache_hits.values()) for f in functions), end=" ")
         compiled = [len(f.signatures) for f in functions]
         x = np.ones((7, 3, 5), np.float32)
         here = net(x, engine="numba", threads=2)[0]
         net(x[:, :1], engine="numba")
+        cell = lx.LSTM(5, 4, proj_size=3, batch_first=True, seed=0)
+        ((weights,),) = cell.weights
+        weights = weights._replace(weight_hr=np.asfortranarray(weights.weight_hr))
+        for batch in (1, 3):
+            cell(x.swapaxes(0, 1)[:batch], mask=np.ones((batch, 7), bool), engine="numba")
+            lx.lstm(x[:, :batch], weights, engine="numba")
+            cell.stream(batch_size=batch, engine="numba")(x[0, :batch])
         print(compiled == [len(f.signatures) for f in functions], end=" ", flush=True)
         if hasattr(os, "fork"):
             child = os.fork()
@@ -185,7 +246,21 @@ def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) 
     """
     cache = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
     assert in_a_process(program, **cache) == "0 True ok\n"
-    assert in_a_process(program, **cache) == "4 True ok\n"
+    assert in_a_process(program, **cache) == "8 True ok\n"
+
+
+@pytest.mark.needs("numba")
+def test_without_a_place_on_disk_it_is_compiled_anew(tmp_path: Path) -> None:
+    program = """
+        import numba.core.caching as caching
+        for locator in caching.CacheImpl._locator_classes:
+            locator.from_function = classmethod(lambda *_: None)
+        import numpy as np
+        import lstm_xp as lx
+        print(lx.LSTM(5, 4, seed=0)(np.ones((7, 3, 5), np.float32), engine="numba")[0].shape)
+    """
+    assert in_a_process(program, NUMBA_CACHE_DIR=str(tmp_path)) == "(7, 3, 4)\n"
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.needs("numba")
@@ -241,6 +316,6 @@ def test_warming_up_refuses_what_it_cannot() -> None:
             lx.warm_up(engine)
     with pytest.raises(ValueError, match="`engine` is 'fast', expected 'auto' or one of"):
         lx.warm_up("fast")
-    for dtypes in ("float32", ("float16",)):
-        with pytest.raises(ValueError, match="`dtypes` is .*float.*, expected some of 'float32', 'float64'"):
+    for dtypes in ("float32", ("float16",), (), None, ([],)):
+        with pytest.raises(ValueError, match="`dtypes` is .*, expected a tuple of 'float32', 'float64'"):
             lx.warm_up("numba", dtypes=dtypes)

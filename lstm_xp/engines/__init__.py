@@ -164,7 +164,11 @@ def choose(request: Request, engine: str) -> Choice:
 def explain(request: Request, engine: str) -> Choice:
     """Return what `choose` does, with a reason for every engine that was not taken."""
     choice = choose(request, engine)
-    others = {name: _why_not(name, request) for name in _ENGINES if name != choice.name}
+    others = {
+        name: _why_not(name, request) if row.auto or engine != "auto" else "it is taken by name only"
+        for name, row in _ENGINES.items()
+        if name != choice.name
+    }
     rejected = {name: reason or f"{choice.name} was taken: {choice.reason}" for name, reason in others.items()}
     return choice._replace(rejected=rejected)
 
@@ -215,8 +219,8 @@ def warm_up(engine: str = "numba", *, dtypes: tuple[str, ...] = ("float32", "flo
         able = ", ".join(repr(name) for name, row in _ENGINES.items() if row.warms_up)
         msg = f"`engine` is {engine!r}, expected one that compiles ahead: {able}"
         raise ValueError(msg)
-    if isinstance(dtypes, str) or not set(dtypes) <= {"float32", "float64"}:
-        msg = f"`dtypes` is {dtypes!r}, expected some of 'float32', 'float64'"
+    if not isinstance(dtypes, tuple) or not dtypes or any(dtype not in ("float32", "float64") for dtype in dtypes):
+        msg = f"`dtypes` is {dtypes!r}, expected a tuple of 'float32', 'float64'"
         raise ValueError(msg)
     start = time.perf_counter()
     for dtype in dtypes:
@@ -243,5 +247,9 @@ def _why_not(name: str, request: Request) -> str | None:
         return f"{', '.join(missing)} is not installed"
     if request.threads > 1 and not row.threads:
         return f"`threads` is {request.threads}, and it has none of its own"
-    reason: str | None = _module(name).supports(request)
+    try:
+        module = _module(name)
+    except ImportError as error:  # of another version than its engine needs
+        return f"it cannot be loaded: {error}"
+    reason: str | None = module.supports(request)
     return reason

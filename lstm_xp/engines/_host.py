@@ -6,9 +6,9 @@ batches come to it in segments: between two of the lengths that occur the same r
 that is not.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextvars import copy_context
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
@@ -50,9 +50,10 @@ class Steps(NamedTuple):
 # prepare(weights, options, batch) -> what the loop wants of them; loop(prepared, steps).
 Prepare: TypeAlias = Callable[[CellWeights, CellOptions, int], Any]
 Loop: TypeAlias = Callable[[Any, Steps], None]
+Map: TypeAlias = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
 
 
-def run_on_host(request: Request, name: str, prepare: Prepare, loop: Loop) -> Result:
+def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
     """
     Run a request on NumPy's arrays.
 
@@ -60,8 +61,6 @@ def run_on_host(request: Request, name: str, prepare: Prepare, loop: Loop) -> Re
     ----------
     request : Request
         The forward pass.
-    name : str
-        The engine's, under which prepared weights are kept.
     prepare : callable
         ``prepare(weights, options, batch)`` makes what the loop wants of a cell's weights: for one row, or for several.
     loop : callable
@@ -72,27 +71,32 @@ def run_on_host(request: Request, name: str, prepare: Prepare, loop: Loop) -> Re
     Result
         The output and the final states.
     """
-    batch = request.x.shape[1]
-    if 1 < request.threads <= batch:
-        return _over_the_batch(request, name, prepare, loop)
-    threads = min(request.threads, len(request.options))
-    with ThreadPoolExecutor(threads) if threads > 1 else nullcontext() as pool:
-        return _over_the_layers(request, name, prepare, loop, map if pool is None else pool.map)
+    if request.prepared is None:  # for this call alone: rows and segments share what is prepared
+        request = replace(request, prepared={})
+    threads = min(request.threads, request.x.shape[1])
+    if threads > 1:
+        return _over_the_batch(request, threads, prepare, loop)
+    return _over_the_layers(request, prepare, loop, _in_threads if request.threads > 1 else map)
 
 
-def _over_the_batch(request: Request, name: str, prepare: Prepare, loop: Loop) -> Result:
+def _in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> list[None]:
+    """Call a function on each argument in a thread of its own, in the caller's context, which has NumPy's error state."""
+    contexts = [(copy_context(), argument) for argument in arguments]
+    with ThreadPoolExecutor(len(contexts)) as pool:
+        return list(pool.map(lambda each: each[0].run(function, each[1]), contexts))
+
+
+def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop) -> Result:
     """Run blocks of rows at the same time, each through the whole network."""
-    bounds = np.linspace(0, request.x.shape[1], request.threads + 1).astype(int).tolist()
-    blocks = [slice(*pair) for pair in pairwise(bounds)]
+    bounds = np.linspace(0, request.x.shape[1], threads + 1).astype(int).tolist()
     result = _empty_result(request)
 
     def run(rows: slice) -> None:
-        part = _over_the_layers(_rows(request, rows), name, prepare, loop, map)
+        part = _over_the_layers(_rows(request, rows), prepare, loop, map)
         for whole, some in zip(result, part, strict=True):
             whole[:, rows] = some
 
-    with ThreadPoolExecutor(len(blocks)) as pool:
-        list(pool.map(run, blocks))
+    _in_threads(run, [slice(*pair) for pair in pairwise(bounds)])
     return result
 
 
@@ -108,25 +112,23 @@ def _rows(request: Request, rows: slice) -> Request:
     )
 
 
-def _over_the_layers(request: Request, name: str, prepare: Prepare, loop: Loop, map_: Any) -> Result:
+def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
     """Run layer after layer, the directions of one as `map_` has it."""
     h_n, c_n = _initial_state(request)
+    size = h_n.shape[2]
     features = request.x
     for k, layer in enumerate(request.weights):
-        size = h_n.shape[2]
         output = np.empty((*request.x.shape[:2], len(layer) * size), request.x.dtype)
 
         def run(direction: int, k: int = k, features: Array = features, output: Array = output) -> None:
             weights, options = request.weights[k][direction], request.options[direction]
-            row, size = k * len(request.options) + direction, h_n.shape[2]
+            row = k * len(request.options) + direction
 
             def prepared(batch: int) -> Any:
-                key = name, row, batch == 1
-                return request.prepare(key, lambda: prepare(weights, options, batch))
+                return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
 
-            steps = Steps(
-                features, h_n[row], c_n[row], request.mask, output[:, :, direction * size : (direction + 1) * size]
-            )
+            columns = slice(direction * size, (direction + 1) * size)
+            steps = Steps(features, h_n[row], c_n[row], request.mask, output[:, :, columns])
             _run_direction(request, steps, prepared, loop, reverse=request.reverse or direction == 1)
 
         list(map_(run, range(len(layer))))
@@ -163,6 +165,9 @@ def _run_direction(
     else:
         segments = list(_segments(request.lengths, steps.x.shape[0]))
         for start, stop, rows in reversed(segments) if reverse else segments:
+            if len(rows) == steps.x.shape[1]:
+                loop(prepared(len(rows)), _in_time(_between(steps, start, stop), reverse))
+                continue
             part = Steps(
                 steps.x[start:stop, rows],
                 steps.h[rows],
@@ -174,6 +179,11 @@ def _run_direction(
             steps.output[start:stop, rows] = part.output
             steps.h[rows], steps.c[rows] = part.h, part.c
     _fill(request, steps, reverse)
+
+
+def _between(steps: Steps, start: int, stop: int) -> Steps:
+    """Return the steps from one time to another."""
+    return steps._replace(x=steps.x[start:stop], output=steps.output[start:stop])
 
 
 def _in_time(steps: Steps, reverse: bool) -> Steps:

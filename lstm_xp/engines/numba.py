@@ -11,6 +11,7 @@ threads, so that it is safe after a fork and in many threads.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,18 @@ from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, Step, prepare, run_steps, stepper_of
+from lstm_xp.engines.numpy import Prepared, Step, for_one_step, prepare, run_steps, stepper_of
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
-COMPILED: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+
+
+def _compiled(function: Callable[..., None]) -> Any:
+    """Return what compiles a function when it is first called, and keeps it on disk where there is a place."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # no folder can be written to; Numba tells that only so
+        return njit(**_OPTIONS)(function)
 
 
 def supports(request: Request) -> str | None:
@@ -40,7 +49,7 @@ def supports(request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    return run_on_host(request, "numpy", prepare, loop)
+    return run_on_host(request, prepare, loop)
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
@@ -68,7 +77,12 @@ def warm_up(dtype: str) -> None:
             weight_hr = np.ones((1, 2), dtype) if size == 1 else None
             weights = CellWeights(np.ones((8, 1), dtype), np.ones((8, size), dtype), weight_hr=weight_hr)
             x, h, c = (np.ones((1, batch, k), dtype) for k in (1, size, 2))
-            loop(prepare(weights, DEFAULT, batch), Steps(x, h[0], c[0], None, h.copy()))
+            prepared = prepare(weights, DEFAULT, batch)
+            loop(prepared, Steps(x, h[0], c[0], None, h.copy()))
+            prepared = for_one_step(prepared, 1.0)
+            s = np.ones((prepared.w.shape[1], batch), dtype)
+            s = s[:, 0] if batch == 1 else s
+            make_step(prepared, batch)[0](s, None, s, s, None)
 
 
 def loop(prepared: Prepared, steps: Steps) -> None:
@@ -89,7 +103,7 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     run_steps(prepared, steps, run, c)
 
 
-@njit(**COMPILED)
+@_compiled
 def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
     projected = len(w_hr) > 0
     size = len(w_hr) if projected else len(c)
@@ -111,7 +125,7 @@ def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-u
                     h[:, n] = states[t, :size, n]
 
 
-@njit(**COMPILED)
+@_compiled
 def _run_row(w, w_hr, added, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
     projected = len(w_hr) > 0
     for t in range(len(states) - 1):
@@ -128,7 +142,7 @@ def _run_row(w, w_hr, added, states, invalid, gates, c, hidden):  # type: ignore
             _advance(gates, c, h)
 
 
-@njit(**COMPILED)
+@_compiled
 def _advance_stream(w, w_hr, s, buffer):  # type: ignore[no-untyped-def]
     """Run one step; s ends with the hidden state. Few arguments: each takes longer to hand over than ten tanh."""
     part = len(buffer) // 6
@@ -142,7 +156,7 @@ def _advance_stream(w, w_hr, s, buffer):  # type: ignore[no-untyped-def]
         _advance(gates, c, s[len(s) - n :].reshape(-1))
 
 
-@njit(**COMPILED)
+@_compiled
 def _advance(gates, c, h):  # type: ignore[no-untyped-def]
     """Compute the new cell state and, doubled, the hidden one."""
     n = len(c)

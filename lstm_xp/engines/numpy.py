@@ -1,5 +1,5 @@
 r"""
-NumPy at its own best: one product and a handful of calls a step, nothing allocated in between.
+NumPy at its own best: one product and a handful of calls a step, into buffers that are there.
 
 The state is kept as (features, batch), so that each gate is one contiguous block. For a batch, the input lies below
 the hidden state and ones below that, :math:`s_t = (h_{t-1}, x_t, 1)`, so that one product with all weights side by side
@@ -8,7 +8,7 @@ many steps at once.
 
 With :math:`\sigma(z) = (\tanh(z/2) + 1)/2` and the halves folded into the weights, one tanh serves all four gates; the
 factor 2 that then remains in c is divided out, the one in h is folded into the weights that read it. Factors of two are
-exact.
+exact; a state beyond half the largest number overflows.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def supports(request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    return run_on_host(request, "numpy", prepare, loop)
+    return run_on_host(request, prepare, loop)
 
 
 class Prepared(NamedTuple):
@@ -85,7 +85,7 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
     for k, ((weights,), end) in enumerate(zip(request.weights, ends, strict=True)):
 
         def make(weights: CellWeights = weights, k: int = k) -> Prepared:
-            return _for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
+            return for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
 
         step, c = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
         # Vectors for one row: NumPy is quicker with them.
@@ -134,7 +134,7 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     if w_hr is None:
         w_h *= 0.5
     else:
-        w_hr = w_hr * dtype.type(0.5)
+        w_hr = np.multiply(w_hr, dtype.type(0.5), order="C")
     p_o = p_if = bounds = None
     if weights.peephole is not None:
         shape = (-1, 1) if batch > 1 else -1
@@ -148,7 +148,7 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), w_hr, p_o, p_if, bounds, options)
 
 
-def _for_one_step(prepared: Prepared, factor: float) -> Prepared:
+def for_one_step(prepared: Prepared, factor: float) -> Prepared:
     """Return the weights for (x, 1, h), with x times a factor."""
     w, w_x = prepared.w, prepared.w_x
     if w_x is None:
@@ -191,7 +191,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
         states[:, -1] = 1.0
     for start in range(0, time, length):
         x, output = (array[start : start + length] for array in (steps.x, steps.output))
-        invalid = None if steps.mask is None else ~steps.mask[start : start + length]
+        invalid = None if steps.mask is None else np.logical_not(steps.mask[start : start + length], order="C")
         added = None
         if prepared.w_x is None:
             inputs = states[: len(x), size : size + features]
