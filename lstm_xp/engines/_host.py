@@ -80,7 +80,7 @@ def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
 
 
 def _in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> list[None]:
-    """Call a function on each argument in a thread of its own, with the caller's context: it has NumPy's error state."""
+    """Call a function on each argument in a thread, with the caller's context and so NumPy's error state."""
     contexts = [(copy_context(), argument) for argument in arguments]
     with ThreadPoolExecutor(len(contexts)) as pool:
         return list(pool.map(lambda each: each[0].run(function, each[1]), contexts))
