@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+
+import numpy as np
 
 from lstm_xp import engines
 from lstm_xp._checks import Shape, check_like, check_shape
@@ -17,6 +20,8 @@ from lstm_xp.engines._request import Request
 
 if TYPE_CHECKING:
     from lstm_xp._lstm import LSTM
+
+StreamT = TypeVar("StreamT", bound="Stream")
 
 
 class Stream:
@@ -65,8 +70,10 @@ class Stream:
         "__weakref__",
         "_batch_size",
         "_class",
+        "_device",
         "_dtype",
         "_engine",
+        "_is_transformed",
         "_lock",
         "_net",
         "_push",
@@ -76,6 +83,7 @@ class Stream:
     )
 
     _push: Callable[[Any], Any]
+    _is_transformed: Callable[[], bool]
 
     def __init__(
         self,
@@ -85,15 +93,13 @@ class Stream:
         *,
         engine: str | None = None,
     ) -> None:
+        from lstm_xp._lstm import _integer  # noqa: PLC0415 - that module imports this one
+
         if net.bidirectional or net.reverse:
             msg = f"{net} was given, expected an LSTM that runs forward in time only, as its input comes in"
             raise ValueError(msg)
-        if batch_size is not None and (isinstance(batch_size, bool) or not isinstance(batch_size, int)):
-            msg = f"`batch_size` is {batch_size!r}, expected an integer or None"
-            raise TypeError(msg)
-        if batch_size is not None and batch_size < 1:
-            msg = f"`batch_size` is {batch_size}, expected at least 1"
-            raise ValueError(msg)
+        if batch_size is not None:
+            batch_size = _integer(batch_size, "batch_size", 1)
         if is_lazy(net._network.first_array):
             msg = f"the LSTM's arrays are of {library_name(net._network.xp)}, expected a library that is not lazy"
             raise ValueError(msg)
@@ -103,6 +109,11 @@ class Stream:
         shape = (1, net.input_size) if batch_size is None else (1, batch_size, net.input_size)
         self._zeros = net._network.xp.zeros(shape, dtype=net.dtype, **device_keyword(net.device))
         self._class, self._dtype, self._shape = type(self._zeros), self._zeros.dtype, shape[1:]
+        # NumPy has one device only. None also where the library does not tell.
+        is_numpy, is_torch = self._class is np.ndarray, library_name(net._network.xp) == "torch"
+        self._device = None if is_numpy else device_of(self._zeros)
+        # torch's transforms do not show in a tensor's type. Not documented; tests/test_stream.py tells if it changes.
+        self._is_transformed = sys.modules["torch"]._C._are_functorch_transforms_active if is_torch else bool
         request = self._request(state)
         self._engine = engines.choose(request, net.engine if engine is None else engine).name
         self._stepper = engines.make_stepper(request, self._engine, batch_size is not None)
@@ -132,7 +143,12 @@ class Stream:
         if not self._lock.acquire(False):
             raise RuntimeError(_BUSY)
         try:
-            if type(x) is not self._class or x.dtype != self._dtype or x.shape != self._shape:
+            if (
+                type(x) is not self._class
+                or x.dtype != self._dtype
+                or x.shape != self._shape
+                or (self._device is not None and (x.device != self._device or self._is_transformed()))
+            ):
                 self._check(x)
             try:
                 return self._push(x)
@@ -166,7 +182,7 @@ class Stream:
         """Who computes."""
         return self._engine
 
-    def copy(self) -> Stream:
+    def copy(self) -> Self:
         """
         Return a stream of its own in the same state.
 
@@ -180,21 +196,22 @@ class Stream:
         RuntimeError
             Another thread is at it, or an earlier call was interrupted.
         """
-        return Stream(self._net, self.state, self._batch_size, engine=self._engine)
+        return _rebuild(type(self), self._net, self.state, self._batch_size, self._engine)
 
     __copy__ = copy
 
-    def __deepcopy__(self, _memo: object) -> Stream:
+    def __deepcopy__(self, _memo: object) -> Self:
         return self.copy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self._net, self.state, self._batch_size, self._engine)
+        return _rebuild, (type(self), self._net, self.state, self._batch_size, self._engine)
 
     def __repr__(self) -> str:
-        return f"Stream({self._net}, batch_size={self._batch_size}, engine={self._engine!r})"
+        return f"{type(self).__name__}({self._net}, batch_size={self._batch_size}, engine={self._engine!r})"
 
     def _request(self, state: tuple[Any, Any] | None) -> Request:
         """Check a state; return the request of one frame after it."""
+        self._refuse_transform("state")
         settings = replace(self._net._settings, batch_first=False)
         return make_request(self._net._network, settings, self._zeros, state, None, None)[0]
 
@@ -217,6 +234,13 @@ class Stream:
         if is_tracer(x) and not is_tracer(self._zeros):
             msg = "`x` is a JAX tracer, expected an array of numbers: within a transformation use `lstm_xp.lstm`"
             raise TypeError(msg)
+        self._refuse_transform("x")
+
+    def _refuse_transform(self, name: str) -> None:
+        """Refuse what torch is transforming: the state would outlive it, and a gradient would silently be zero."""
+        if self._is_transformed():
+            msg = f"`{name}` is given within a torch.func transform, expected outside: there use `lstm_xp.lstm`"
+            raise TypeError(msg)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -237,5 +261,5 @@ def _refuse(_x: Any) -> NoReturn:
     raise RuntimeError(msg)
 
 
-def _rebuild(net: LSTM, state: tuple[Any, Any], batch_size: int | None, engine: str) -> Stream:
-    return Stream(net, state, batch_size, engine=engine)
+def _rebuild(cls: type[StreamT], net: LSTM, state: tuple[Any, Any], batch_size: int | None, engine: str) -> StreamT:
+    return cls(net, state, batch_size, engine=engine)

@@ -1,6 +1,7 @@
 """Streams: one time step at a time."""
 
 import copy
+import importlib
 import pickle
 import threading
 import tracemalloc
@@ -41,6 +42,15 @@ def test_by_default_it_starts_with_zeros_and_one_row() -> None:
     assert [array.shape for array in stream.state] == [(2, 1, 4), (2, 1, 4)]
     assert not np.any(stream.state)
     assert_close([stream(frame)[0] for frame in x], net(x.swapaxes(0, 1))[0][0])
+
+
+@pytest.mark.parametrize("engine", ["numpy", "standard"])
+def test_batch_first_is_of_sequences(engine: str) -> None:
+    """A frame has no time axis."""
+    net, x = CASE.lstm(batch_first=True), CASE.x()
+    stream = net.stream(CASE.state(), np.int64(3), engine=engine)  # sizes may be NumPy's integers
+    outputs = np.stack([stream(frame) for frame in x], axis=1)
+    assert_close(outputs, net(x.swapaxes(0, 1), CASE.state())[0])
 
 
 @pytest.mark.parametrize("engine", ["numpy", "standard"])
@@ -111,6 +121,24 @@ def test_a_copy_goes_its_own_way(duplicate: Any, case: Case) -> None:
     np.testing.assert_array_equal(other(x[1]), expected)
 
 
+class Subclass(lx.Stream):
+    """A stream with a method of its own."""
+
+    def twice(self, x: Any) -> Any:
+        return self(x), self(x)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [lx.Stream.copy, copy.deepcopy, lambda stream: pickle.loads(pickle.dumps(stream))]
+)
+def test_a_copy_is_of_the_same_class(duplicate: Any) -> None:
+    stream = Subclass(CASE.lstm(), CASE.state(), 3)
+    other = duplicate(stream)
+    assert type(other) is Subclass
+    np.testing.assert_array_equal(other.twice(CASE.x()[0]), stream.twice(CASE.x()[0]))
+    assert repr(other) == "Subclass(LSTM(5, 4, num_layers=2), batch_size=3, engine='numpy')"
+
+
 def test_two_threads_at_once_are_refused() -> None:
     """The second comes in the middle of the first one's step."""
     net, x = CASE.lstm(), CASE.x()
@@ -164,6 +192,23 @@ def test_after_an_interruption_the_state_has_to_be_set() -> None:
             attempt()
     stream.state = None
     assert_close([stream(frame) for frame in x], net(x)[0])
+
+
+def test_ctrl_c_is_such_an_interruption() -> None:
+    """It comes in the middle of a step: as NumPy finds that something overflows."""
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    net, x = CASE.lstm(), CASE.x()
+    stream = net.stream(batch_size=3)
+    with np.errstate(over="call", call=interrupt), pytest.raises(KeyboardInterrupt):
+        stream(np.full_like(x[0], np.finfo("float32").max))
+    for attempt in (lambda: stream(x[0]), lambda: stream.state, stream.copy):
+        with pytest.raises(RuntimeError, match="interrupted in the middle of a step, expected its `state` to be set"):
+            attempt()
+    stream.state = CASE.state()
+    assert_close([stream(frame) for frame in x], net(x, CASE.state())[0])
 
 
 def test_memory_does_not_grow() -> None:
@@ -276,6 +321,17 @@ def test_variants(options: lx.CellOptions, batch: int) -> None:
     np.testing.assert_allclose(stream.state[1], c_n, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("sizes", [(3, 1), (1, 3)])
+def test_streams_of_one_lstm_with_several_batch_sizes(sizes: tuple[int, ...]) -> None:
+    """What is prepared once for the LSTM, the bounds of `clip_gates` too, is not that of the first one's frames."""
+    net = CASE.lstm(options=lx.CellOptions(clip_gates=0.3))
+    for size in sizes:
+        x, state = CASE.x()[:, :size], tuple(array[:, :size] for array in CASE.state())
+        stream = net.stream(state, size)
+        assert stream.engine == "numpy"
+        assert_close([stream(frame) for frame in x], net(x, state, engine="standard")[0])
+
+
 @pytest.mark.needs("torch")
 def test_torch_records_nothing() -> None:
     """Neither the weights nor a frame that require grad, nor autocast, matter."""
@@ -294,6 +350,72 @@ def test_torch_records_nothing() -> None:
         expected, (h_n, _) = module(x)
     assert_close(torch.stack(outputs[:-1]), expected[:-1])
     assert_close(stream.state[0], h_n)
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("is_leaf", [True, False])
+@pytest.mark.parametrize("engine", ["torch", "standard"])
+def test_a_state_that_requires_grad_is_taken_by_its_values(engine: str, is_leaf: bool) -> None:
+    import torch
+
+    h_0, c_0 = (torch.tensor(array, requires_grad=True) for array in CASE.state())
+    state = (h_0, c_0) if is_leaf else (h_0 * 1, c_0 * 1)
+    stream = CASE.lstm(torch.tensor).stream(state, 3, engine=engine)
+    other = CASE.lstm(torch.tensor).stream(batch_size=3, engine=engine)
+    other.state = state
+    for each in (stream, other, stream.copy(), pickle.loads(pickle.dumps(stream))):
+        assert not any(array.requires_grad for array in each.state)
+        assert_close(each.state[1], CASE.state()[1])
+        assert not each(torch.tensor(CASE.x()[0])).requires_grad
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("engine", ["torch", "standard"])
+def test_torchs_transforms_are_refused(engine: str) -> None:
+    """Their tensors would outlive them in the state, and a gradient would be zero without a word."""
+    import torch
+
+    state = tuple(map(torch.tensor, CASE.state()))
+    net, x = CASE.lstm(torch.tensor), torch.tensor(CASE.x())
+    stream = net.stream(state, 3, engine=engine)
+
+    def set_state(h_0: Any) -> Any:
+        stream.state = h_0, state[1]
+        return h_0
+
+    for attempt in (
+        lambda: torch.func.vmap(stream)(x),
+        lambda: torch.func.grad(lambda frame: stream(frame).sum())(x[0]),
+        lambda: torch.func.jvp(stream, (x[0],), (x[1],)),
+    ):
+        with pytest.raises(TypeError, match=r"`x` is given within a torch.func transform, expected outside"):
+            attempt()
+    for attempt in (
+        lambda: torch.func.vmap(set_state)(state[0][None]),
+        lambda: torch.func.grad(lambda h_0: net.stream((h_0, state[1]), 3)(x[0]).sum())(state[0]),
+    ):
+        with pytest.raises(TypeError, match=r"`state` is given within a torch.func transform, expected outside"):
+            attempt()
+    assert_close(torch.stack([stream(frame) for frame in x]), CASE.lstm()(CASE.x(), CASE.state())[0])
+
+
+@pytest.mark.parametrize(
+    ("library", "engine", "device"),
+    [
+        pytest.param("torch", "torch", "meta", marks=pytest.mark.needs("torch")),
+        pytest.param("torch", "standard", "meta", marks=pytest.mark.needs("torch")),
+        pytest.param("array_api_strict", "standard", "device1", marks=pytest.mark.needs("array_api_strict")),
+    ],
+)
+def test_a_frame_on_another_device_changes_nothing(library: str, engine: str, device: str) -> None:
+    xp: Any = importlib.import_module(library)
+    stream = CASE.lstm(xp.asarray).stream(tuple(map(xp.asarray, CASE.state())), 3, engine=engine)
+    device = xp.Device(device) if library == "array_api_strict" else device
+    with pytest.raises(ValueError, match="`x` is on another device than `weights`"):
+        stream(xp.zeros((3, 5), dtype=xp.float32, device=device))
+    outputs = [np.asarray(stream(xp.asarray(frame))) for frame in CASE.x()]
+    assert_close(outputs, CASE.lstm()(CASE.x(), CASE.state())[0])
 
 
 @pytest.mark.needs("torch")

@@ -146,7 +146,9 @@ def stepper_of(advance: Advance, xp: Namespace, batched: bool) -> Stepper:
 
     def set_state(h: Array, c: Array) -> None:
         nonlocal states
-        own = [xp.asarray(array, copy=True) for array in (h, c)]
+        # torch.asarray would take `requires_grad` over, with a warning, also under no_grad.
+        values = [array.detach() if hasattr(array, "detach") else array for array in (h, c)]
+        own = [xp.asarray(array, copy=True) for array in values]
         states = tuple((own[0][k, *rows, :], own[1][k, *rows, :]) for k in range(h.shape[0]))
 
     return Stepper(push, get_state, set_state)
