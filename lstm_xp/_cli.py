@@ -6,8 +6,8 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -39,6 +39,13 @@ class _Difference(NamedTuple):
     largest: float
     same_nan: bool
 
+    def and_also(self, other: "_Difference") -> "_Difference":
+        """Return that of two arrays together."""
+        return _Difference(max(self.largest, other.largest), self.same_nan and other.same_nan)
+
+
+_NO_DIFFERENCE = _Difference(0.0, same_nan=True)
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
@@ -52,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        The exit code: 0; 1 if the output is not what was expected; 2 for bad arguments and files.
+        The exit code: 0; 1 if the output is not what was expected; 2 for bad arguments and files; 130 after Ctrl-C.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -62,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"lstm-xp: error: {message}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("lstm-xp: error: interrupted", file=sys.stderr)
+        return 130  # as of a process that SIGINT ends: 128 + 2
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,7 +130,7 @@ def _run(options: argparse.Namespace) -> int:
     """Run ``lstm-xp run``; return the exit code."""
     output_path = None if options.output is None else _output_path(options)
     xp = _library(options.xp)
-    for name, least in (("chunk", 1), ("tolerance", 0)):
+    for name, least in (("chunk", 1), ("threads", 1), ("tolerance", 0)):
         given = getattr(options, name)
         if given is not None and not least <= given < math.inf:
             msg = f"--{name} is {given}, expected a number of at least {least}"
@@ -131,10 +141,12 @@ def _run(options: argparse.Namespace) -> int:
     x = read(options.input, "INPUT")
     run = _Runner(net, options)
 
+    found = _NO_DIFFERENCE
     if options.chunk is None:
         results = run(x)
         shape = results["output"].shape
-        found = [] if expected is None else [_compare(results["output"], expected, shape, (), options)]
+        if expected is not None:
+            found = _compare(results["output"], expected, shape, (), options)
         if output_path is not None:
             with written_whole(output_path) as file:
                 if output_path.suffix == ".npy":
@@ -180,7 +192,8 @@ class _Runner:
         request, layout = make_request(
             self.net._network, self.settings, x, state, None, None, threads=self.options.threads
         )
-        choice = engines.choose(request, self.options.engine or self.net.engine)
+        engine = self.net.engine if self.options.engine is None else self.options.engine
+        choice = engines.choose(request, engine)
         output, (h_n, c_n) = layout.restore(engines.run(request, choice.name), self.xp)
         results = {name: to_numpy(a, name) for name, a in (("output", output), ("h_n", h_n), ("c_n", c_n))}
         self.seconds += time.perf_counter() - start
@@ -190,7 +203,7 @@ class _Runner:
 
 def _run_in_chunks(
     run: _Runner, x: ArrayFile, expected: ArrayFile | None, output_path: Path | None, options: argparse.Namespace
-) -> tuple[tuple[int, ...], list[_Difference]]:
+) -> tuple[tuple[int, ...], _Difference]:
     """Run over chunks of time, or of the batch; return the output's shape and how it differs from what was expected."""
     if len(x.shape) not in (2, 3):
         msg = f"INPUT {options.input} has shape {x.shape}, expected (time, batch, input_size) or (time, input_size)"
@@ -202,9 +215,11 @@ def _run_in_chunks(
     axis = int(over_time == run.settings.batch_first) if batched else 0
     state: _State | None = None
     shape: tuple[int, ...] = ()
-    found, offset = [], 0
-    with nullcontext() if output_path is None else written_whole(output_path) as file:
-        for index in _with_progress(list(cut(x.shape[axis], axis, options.chunk))):
+    found, offset = _NO_DIFFERENCE, 0
+    size = x.shape[axis]
+    pieces = _with_progress(cut(size, axis, options.chunk), math.ceil(max(size, 1) / options.chunk))
+    with closing(pieces), nullcontext() if output_path is None else written_whole(output_path) as file:
+        for index in pieces:
             results = run(x[index], state)
             output = results["output"]
             if over_time:  # NumPy's arrays: a lazy library's would be a graph that grows
@@ -213,23 +228,25 @@ def _run_in_chunks(
                 shape = (*output.shape[:axis], x.shape[axis], *output.shape[axis + 1 :])
                 offset = 0 if file is None else write_header(file, shape, output.dtype)
             if expected is not None:
-                found.append(_compare(output, expected, shape, index, options))
+                found = found.and_also(_compare(output, expected, shape, index, options))
             if file is not None:
                 write_piece(file, offset, shape, index, output)
     return shape, found
 
 
-def _with_progress(pieces: Sequence[Index]) -> Iterator[Index]:
-    """Yield pieces; where that takes longer than some seconds, tell on a terminal how far it is."""
+def _with_progress(pieces: Iterator[Index], count: int) -> Generator[Index, None, None]:
+    """Yield so many pieces; where that takes longer than some seconds, tell on a terminal how far it is."""
     start = shown = time.monotonic()
-    for k, piece in enumerate(pieces):
-        yield piece
-        now = time.monotonic()
-        if now - start > PATIENCE and now - shown > 0.5 and sys.stderr.isatty():
-            shown, left = now, (now - start) * (len(pieces) / (k + 1) - 1)
-            print(f"\r{(k + 1) / len(pieces):4.0%}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
-    if shown > start:
-        print(file=sys.stderr)
+    try:
+        for done, piece in enumerate(pieces, 1):
+            yield piece
+            now = time.monotonic()
+            if now - start > PATIENCE and now - shown > 0.5 and sys.stderr.isatty():
+                shown, left = now, (now - start) * (count / done - 1)
+                print(f"\r{done / count:4.0%}, {left:.0f} s left ", end="", file=sys.stderr, flush=True)
+    finally:  # an error, too, is to have a line of its own
+        if shown > start:
+            print(file=sys.stderr)
 
 
 def _output_path(options: argparse.Namespace) -> Path:
@@ -327,12 +344,11 @@ def _compare(
     return _Difference(largest, np.array_equal(np.isnan(output), np.isnan(wanted)))
 
 
-def _verdict(found: Sequence[_Difference], coarser: np.dtype[Any], options: argparse.Namespace) -> tuple[bool, str]:
-    """Return whether all pieces are what was expected, and what to say of it."""
+def _verdict(found: _Difference, coarser: np.dtype[Any], options: argparse.Namespace) -> tuple[bool, str]:
+    """Return whether the output is what was expected, and what to say of it."""
     tolerance = options.tolerance
     if tolerance is None:
         tolerance = TOLERANCES.get(dtype_name(coarser), TOLERANCES["float64"])
-    largest = max(each.largest for each in found)
-    equal = largest <= tolerance and all(each.same_nan for each in found)
+    equal = found.largest <= tolerance and found.same_nan
     verdict = "equal" if equal else "NOT EQUAL"
-    return equal, f"{verdict}: the largest difference is {largest:.2g}, tolerance {tolerance:.0e}"
+    return equal, f"{verdict}: the largest difference is {found.largest:.2g}, tolerance {tolerance:.0e}"

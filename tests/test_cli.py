@@ -1,6 +1,7 @@
 """The command line, as a user calls it."""
 
 import itertools
+import os
 import re
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import lstm_xp as lx
 from conformance.cases import Case
 from conformance.oracle import torch_answer
+from lstm_xp import _cli
 from lstm_xp._cli import main
 
 CASE = Case(num_layers=2, bidirectional=True, dtype="float32")
@@ -182,7 +184,9 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["net.npz", "x.npy", "--engine", "jax"],
         "the engine 'jax' cannot run this: it is for arrays",
     ),
-    "threads": (["net.npz", "x.npy", "--threads", "0"], "`threads` is 0, expected an integer of at least 1"),
+    "threads": (["net.npz", "x.npy", "--threads", "0"], "--threads is 0, expected a number of at least 1"),
+    "threads before the input": (["net.npz", "nothing.npy", "--threads=-1"], "--threads is -1, expected a number of"),
+    "no engine": (["net.npz", "x.npy", "--engine", ""], "`engine` is '', expected 'auto' or one of standard, numpy"),
     "threads of none": (
         ["net.npz", "x.npy", "--threads", "2", "--engine", "standard"],
         "the engine 'standard' cannot run this: `threads` is 2, and it has none of its own",
@@ -332,7 +336,7 @@ def test_killed_in_the_middle_it_leaves_nothing_under_the_outputs_name(folder: P
             [sys.executable, "-m", "lstm_xp", "run", "long_net.npz", "long.npy", "--chunk", "100", "-o", "out.npy"]
         )
         deadline = time.monotonic() + 60
-        while not any(path.stat().st_size > 10_000 for path in folder.glob(".*.tmp")):
+        while not any(path.stat().st_size > 10_000 for path in folder.glob(".out.npy.*.tmp")):
             assert process.poll() is None, "it ended before it was killed"
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -344,6 +348,56 @@ def test_killed_in_the_middle_it_leaves_nothing_under_the_outputs_name(folder: P
             np.testing.assert_array_equal(np.load("out.npy"), np.arange(3))
             Path("out.npy").unlink()
     assert not Path("out.npy").exists()
+
+
+def test_ctrl_c_is_one_line_and_exit_code_130(folder: Path) -> None:
+    write_long_input((200_000, 1, 5), lx.LSTM(5, 4, seed=0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lstm_xp", "run", "long_net.npz", "long.npy", "--chunk", "100", "-o", "out.npy"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(path.stat().st_size > 10_000 for path in folder.glob(".out.npy.*.tmp")):
+        assert process.poll() is None, "it ended before it was interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate()[1] == "lstm-xp: error: interrupted\n"
+    assert process.returncode == 130
+    assert not list(folder.glob("*out.npy*"))
+
+
+def test_an_error_does_not_end_up_behind_the_progress(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, write_piece = itertools.count(step=2), _cli.write_piece
+
+    def write_but_not_the_last(file: Any, offset: int, shape: Any, index: Any, piece: Any) -> None:
+        if index[-1].stop == shape[1]:
+            raise OSError(28, "No space left on device")
+        write_piece(file, offset, shape, index, piece)
+
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr(_cli, "write_piece", write_but_not_the_last)
+    code, out, err = run(capsys, "net.npz", "x.npy", "--chunk", "1", "-o", "out.npy")
+    assert (code, out, err) == (2, "", "\r 67%, 2 s left \nlstm-xp: error: [Errno 28] No space left on device\n")
+
+
+def test_an_input_that_shrinks_while_it_is_read_is_noticed(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_piece = _cli.write_piece
+
+    def write_and_cut_off(*arguments: Any) -> None:
+        write_piece(*arguments)
+        os.truncate("x.npy", Path("x.npy").stat().st_size - 1)
+
+    monkeypatch.setattr(_cli, "write_piece", write_and_cut_off)
+    code, out, err = run(capsys, "net.npz", "x.npy", "--chunk", "2", "-o", "out.npy")
+    assert (code, out, err) == (2, "", "lstm-xp: error: x.npy has become shorter\n")
+    assert not list(folder.glob("*out.npy*"))
 
 
 # A process in between: what a process's own use begins with is that of the one which started it.

@@ -149,8 +149,8 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
         To be written to.
     """
     path = Path(path)
-    # Not tempfile's: it would give the owner alone a right to the file.
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    # Named after the file, for whoever finds it after a kill. Not tempfile's, to which the owner alone has a right.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         with _errors_naming(path):
             file = temporary.open("x+b")
