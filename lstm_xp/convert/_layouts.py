@@ -1,179 +1,769 @@
 """
-Other programs' weight layouts, as data: one row each, and one codec that reads and writes them.
+Other programs' weight layouts, as data: one row each, and one codec that reads and writes them all.
 
-A row says which matrices there are and how they lie; torch's gate order i, f, g, o is what they are brought to.
+A row says how the arrays of a cell are called and how they lie. What they are brought to is `CellWeights`: torch's
+names, shapes and gate order i, f, g, o. To add a framework is to add a row.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import array_namespace
 from lstm_xp._options import CellOptions
-from lstm_xp._typing import Array
-from lstm_xp._weights import CellWeights, total_bias
+from lstm_xp._typing import Array, Namespace
+from lstm_xp._weights import CellWeights, Layers, Sizes, total_bias
 
 GATES = "ifgo"
+PEEPHOLES = "ifo"
+
+Names: TypeAlias = str | tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layout:
     """
-    A layout with one matrix and one bias for each gate.
+    How a framework lays out the weights of an LSTM.
 
     Parameters
     ----------
-    matrices : dict
-        The names of the matrices, by gate. Each acts on hidden state and input, one below the other.
-    biases : dict
-        The names of the biases, by gate.
-    column_bias : bool
-        Whether a bias is a column, (hidden_size, 1).
+    framework : str
+        What messages call it.
+    arrays : mapping of names to fields
+        For each array its name, and the fields of `CellWeights` that it holds, separated by spaces: matrices side by
+        side on the same gates, biases one behind the other. A tuple of names is one array for each gate, in the order
+        of `gates` or `peepholes`. A dot in a name is a level of nesting; in names, ``{layer}``, ``{direction}`` and
+        ``{cell}``, which counts both, stand for where a cell is. A lone bias is ``bias_ih`` and holds the sum.
+    gates : str, optional
+        The order of the gates; g is the candidate.
+    peepholes : str, optional
+        The order of the peepholes.
+    transposed : bool, optional
+        Whether matrices are multiplied from the right, so that gates are columns.
+    interleaved : bool, optional
+        Whether the four gates of a unit are neighbours, and not the units of a gate.
+    bias : {"vector", "row", "column"}, optional
+        The shape of a bias.
+    bias_optional : bool, optional
+        Whether there may be none.
+    forget_bias : float, optional
+        What the framework adds to the forget gate as it runs.
+    peephole_output : {"new", "old"}, optional
+        Which cell state the output gate's peephole sees, as in `CellOptions`.
+    stacked : bool, optional
+        Whether the directions are the first axis of each array.
+    directions : tuple of two str, optional
+        What ``{direction}`` stands for.
+    prefix : str, optional
+        What comes before the names. In reading, any other is taken too.
+    vector : tuple of tuple of str, optional
+        For a layout in which all arrays lie in one vector: in groups, one behind the other, the fields that each layer
+        and direction has in a group.
     """
 
-    matrices: Mapping[str, str]
-    biases: Mapping[str, str]
-    column_bias: bool
+    framework: str
+    arrays: Mapping[Names, str]
+    gates: str = GATES
+    peepholes: str = PEEPHOLES
+    transposed: bool = False
+    interleaved: bool = False
+    bias: Literal["vector", "row", "column"] = "vector"
+    bias_optional: bool = False
+    forget_bias: float = 0.0
+    peephole_output: Literal["new", "old"] = "new"
+    stacked: bool = False
+    directions: tuple[str, str] = ("", "")
+    prefix: str = ""
+    vector: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        """The names of the arrays that belong together, and the fields that they hold."""
+        return [((n,) if isinstance(n, str) else n, tuple(fields.split())) for n, fields in self.arrays.items()]
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields that the layout can hold."""
+        return {field for _, fields in self.parts for field in fields}
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all arrays; the first holds recurrent weights."""
+        parts = sorted(self.parts, key=lambda part: "weight_hh" not in part[1])
+        return [name for names, _ in parts for name in names]
+
+    @property
+    def layered(self) -> bool:
+        """Whether the names tell the layers."""
+        return "{" in self.names[0]
 
 
+TORCH = Layout(
+    framework="PyTorch",
+    arrays={f"{field}_l{{layer}}{{direction}}": field for field in CellWeights._fields if field != "peephole"},
+    directions=("", "_reverse"),
+    bias_optional=True,
+)
+TORCH_CELL = Layout(
+    framework="torch.nn.LSTMCell",
+    arrays={field: field for field in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")},
+    bias_optional=True,
+)
+KERAS = Layout(
+    framework="Keras",
+    arrays={"kernel": "weight_ih", "recurrent_kernel": "weight_hh", "bias": "bias_ih"},
+    transposed=True,
+    bias_optional=True,
+)
+FLAX = Layout(
+    framework="Flax",
+    arrays={
+        tuple(f"i{gate}.kernel" for gate in GATES): "weight_ih",
+        tuple(f"h{gate}.kernel" for gate in GATES): "weight_hh",
+        tuple(f"h{gate}.bias" for gate in GATES): "bias_ih",
+    },
+    transposed=True,
+)
+NNX = Layout(
+    framework="Flax NNX",
+    arrays={
+        ("ii.kernel", "if_.kernel", "ig.kernel", "io.kernel"): "weight_ih",  # `if` is a keyword
+        tuple(f"h{gate}.kernel" for gate in GATES): "weight_hh",
+        tuple(f"h{gate}.bias" for gate in GATES): "bias_ih",
+    },
+    transposed=True,
+)
+NNX_OPTIMIZED = Layout(
+    framework="Flax NNX",
+    arrays={"dense_i.kernel": "weight_ih", "dense_h.kernel": "weight_hh", "dense_h.bias": "bias_ih"},
+    transposed=True,
+)
+HAIKU = Layout(
+    framework="Haiku",
+    arrays={"w": "weight_ih weight_hh", "b": "bias_ih"},
+    gates="igfo",
+    transposed=True,
+    forget_bias=1.0,
+    prefix="lstm/linear.",
+)
+EQUINOX = Layout(
+    framework="Equinox",
+    arrays={"weight_ih": "weight_ih", "weight_hh": "weight_hh", "bias": "bias_ih"},
+    bias_optional=True,
+)
+MLX = Layout(
+    framework="MLX",
+    arrays={"Wx": "weight_ih", "Wh": "weight_hh", "bias": "bias_ih"},
+    bias_optional=True,
+)
+ONNX = Layout(
+    framework="ONNX",
+    arrays={"W": "weight_ih", "R": "weight_hh", "B": "bias_ih bias_hh", "P": "peephole"},
+    gates="iofg",
+    peepholes="iof",
+    bias_optional=True,
+    stacked=True,
+)
+WEBNN = Layout(
+    framework="WebNN",
+    arrays={
+        "weight": "weight_ih",
+        "recurrentWeight": "weight_hh",
+        "bias": "bias_ih",
+        "recurrentBias": "bias_hh",
+        "peepholeWeight": "peephole",
+    },
+    gates="iofg",
+    peepholes="iof",
+    bias_optional=True,
+    peephole_output="old",
+    stacked=True,
+)
+OPENVINO = Layout(
+    framework="OpenVINO",
+    arrays={"W": "weight_ih", "R": "weight_hh", "B": "bias_ih"},
+    gates="figo",
+    stacked=True,
+)
+TF1 = Layout(
+    framework="TensorFlow 1",
+    arrays={
+        "kernel": "weight_ih weight_hh",
+        "bias": "bias_ih",
+        ("w_i_diag", "w_f_diag", "w_o_diag"): "peephole",
+        "projection/kernel": "weight_hr",
+    },
+    gates="igfo",
+    transposed=True,
+    forget_bias=1.0,
+)
+SONNET = Layout(
+    framework="Sonnet",
+    arrays={"w_i": "weight_ih", "w_h": "weight_hh", "b": "bias_ih", "projection": "weight_hr"},
+    transposed=True,
+)
+MXNET = Layout(
+    framework="MXNet",
+    arrays={
+        "{direction}{layer}_i2h_weight": "weight_ih",
+        "{direction}{layer}_h2h_weight": "weight_hh",
+        "{direction}{layer}_i2h_bias": "bias_ih",
+        "{direction}{layer}_h2h_bias": "bias_hh",
+        "{direction}{layer}_h2r_weight": "weight_hr",
+    },
+    directions=("l", "r"),
+)
+CUDNN = replace(
+    TORCH,
+    framework="cuDNN",
+    arrays={name: field for name, field in TORCH.arrays.items() if field != "weight_hr"},
+    vector=(("weight_ih", "weight_hh"), ("bias_ih", "bias_hh")),
+)
+THINC = replace(
+    CUDNN,
+    framework="Thinc",
+    gates="fiog",
+    bias_optional=False,
+    vector=(("weight_ih", "bias_ih", "weight_hh", "bias_hh"),),
+)
+CHAINER = Layout(
+    framework="Chainer",
+    arrays={"upward/W": "weight_ih", "upward/b": "bias_ih", "lateral/W": "weight_hh"},
+    gates="gifo",
+    interleaved=True,
+)
+# The order of the code, `_stack_weight([w[2], w[0], w[1], w[3]])` into (a, i, f, o); its docstring says i, f, o, a.
+# https://github.com/chainer/chainer/blob/v7.8.1/chainer/functions/rnn/n_step_lstm.py
+CHAINER_NSTEP = Layout(
+    framework="Chainer",
+    arrays={
+        tuple(f"{{cell}}/w{k}" for k in range(4)): "weight_ih",
+        tuple(f"{{cell}}/w{k}" for k in range(4, 8)): "weight_hh",
+        tuple(f"{{cell}}/b{k}" for k in range(4)): "bias_ih",
+        tuple(f"{{cell}}/b{k}" for k in range(4, 8)): "bias_hh",
+    },
+)
+NUMPY_ML = Layout(
+    framework="numpy-ml",
+    arrays={("Wf", "Wu", "Wc", "Wo"): "weight_hh weight_ih", ("bf", "bu", "bc", "bo"): "bias_ih"},
+    gates="figo",
+    transposed=True,
+    bias="row",
+)
+MADMOM = Layout(
+    framework="madmom",
+    arrays={
+        tuple(f"{gate}.weights" for gate in ("input_gate", "forget_gate", "cell", "output_gate")): "weight_ih",
+        tuple(
+            f"{gate}.recurrent_weights" for gate in ("input_gate", "forget_gate", "cell", "output_gate")
+        ): "weight_hh",
+        tuple(f"{gate}.bias" for gate in ("input_gate", "forget_gate", "cell", "output_gate")): "bias_ih",
+        tuple(f"{gate}.peephole_weights" for gate in ("input_gate", "forget_gate", "output_gate")): "peephole",
+    },
+    transposed=True,
+)
 CONCATENATED = Layout(
-    matrices={"f": "Wf", "i": "Wi", "g": "WC", "o": "Wo"},
-    biases={"f": "bf", "i": "bi", "g": "bC", "o": "bo"},
-    column_bias=True,
+    framework="the concatenated layout",
+    arrays={("Wf", "Wi", "WC", "Wo"): "weight_hh weight_ih", ("bf", "bi", "bC", "bo"): "bias_ih"},
+    gates="figo",
+    bias="column",
 )
 
+LAYOUTS = {
+    "torch": TORCH,
+    "torch_cell": TORCH_CELL,
+    "keras": KERAS,
+    "flax": FLAX,
+    "nnx": NNX,
+    "nnx_optimized": NNX_OPTIMIZED,
+    "haiku": HAIKU,
+    "equinox": EQUINOX,
+    "mlx": MLX,
+    "onnx": ONNX,
+    "webnn": WEBNN,
+    "webnn_ifgo": replace(WEBNN, gates="ifgo"),
+    "openvino": OPENVINO,
+    "tf1": TF1,
+    "sonnet": SONNET,
+    "mxnet": MXNET,
+    "cudnn": CUDNN,
+    "thinc": THINC,
+    "chainer": CHAINER,
+    "chainer_nstep": CHAINER_NSTEP,
+    "numpy_ml": NUMPY_ML,
+    "madmom": MADMOM,
+    "concatenated": CONCATENATED,
+}
 
-def from_concatenated(mapping: Mapping[str, Any]) -> LSTM:
+
+class _Named(NamedTuple):
+    """An array, and what the caller knows it by."""
+
+    name: str
+    array: Array
+
+
+_Cell: TypeAlias = dict[str, _Named]  # by the name in the row
+
+
+def decode(mapping: Any, layout: Layout, *, num_directions: int | None = None) -> Layers:
     """
-    Make an LSTM of the eight arrays that most people write from a blog post.
-
-    It computes ``f = sigmoid(Wf [h; x] + bf)`` and so on, hidden state and input below each other, as in C. Olah,
-    "Understanding LSTM networks", 2015, https://colah.github.io/posts/2015-08-Understanding-LSTMs/. There, vectors are
-    columns: its h of shape (hidden_size, 1) is our h of shape (hidden_size,).
+    Return the weights that lie in a layout.
 
     Parameters
     ----------
-    mapping : mapping of str to array
-        ``Wf``, ``Wi``, ``WC``, ``Wo`` of shape (hidden_size, hidden_size + input_size), and the biases ``bf``, ``bi``,
-        ``bC``, ``bo`` of shape (hidden_size, 1). ``C`` is the candidate.
+    mapping : mapping, object or sequence
+        The arrays of one cell by their names, nested or joined by ``/``, or an object that has them as attributes; or
+        a sequence of layers, each a cell or a pair of them (forward, backward). Where the names tell the layers, one
+        mapping of all; where directions are stacked, one mapping for each layer.
+    layout : Layout
+        The layout.
+    num_directions : int, optional
+        How many there are, where ``{cell}`` counts both layers and directions.
 
     Returns
     -------
-    LSTM
-        One layer in one direction, with the biases as ``bias_ih`` and no ``bias_hh``.
+    tuple of tuple of CellWeights
+        Each layer's directions.
 
     Raises
     ------
     TypeError
-        Something is not an array, or libraries or dtypes differ.
+        Something is no array, or libraries or dtypes differ.
     ValueError
         A name is unknown or missing, or a shape does not fit.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import lstm_xp as lx
-    >>> blog = {name: np.ones((4, 4 + 5)) for name in ("Wf", "Wi", "WC", "Wo")}
-    >>> blog |= {name: np.zeros((4, 1)) for name in ("bf", "bi", "bC", "bo")}
-    >>> lx.convert.from_concatenated(blog)
-    LSTM(5, 4)
     """
-    return LSTM.from_weights(_decode(mapping, CONCATENATED))
+    if layout.layered:
+        layers = _collect_network(mapping, layout, num_directions)
+    elif isinstance(mapping, (tuple, list)) and mapping:
+        layers = [
+            [_collect(cell, layout, f"[{k}][{d}].") for d, cell in enumerate(layer)]
+            if isinstance(layer, (tuple, list)) and not layout.stacked
+            else [_collect(layer, layout, f"[{k}].")]
+            for k, layer in enumerate(mapping)
+        ]
+    else:
+        layers = [[_collect(mapping, layout, "")]]
+    xp, sizes = _read_sizes(layers, layout)
+    first = layers[0][0][layout.names[0]]
+    for k, layer in enumerate(layers):
+        for cell in layer:
+            for names, fields in _present(cell, layout):
+                for named in (cell[name] for name in names):
+                    check_like(named.array, named.name, first.array, first.name, (xp,))
+                    check_shape(named.array, named.name, array_shape(len(names), fields, layout, sizes, k))
+    if layout.stacked:
+        layers = [
+            [
+                {key: _Named(named.name, named.array[d, ...]) for key, named in cell.items()}
+                for d in range(sizes.num_directions)
+            ]
+            for (cell,) in layers
+        ]
+    return tuple(tuple(_decode_cell(cell, layout, sizes, xp) for cell in layer) for layer in layers)
 
 
-def to_concatenated(net: LSTM) -> dict[str, Array]:
+def encode(layers: Layers, layout: Layout) -> Any:
     """
-    Return the eight arrays that `from_concatenated` reads.
+    Return weights as they lie in a layout, the inverse of `decode`.
+
+    Parameters
+    ----------
+    layers : tuple of tuple of CellWeights
+        Each layer's directions.
+    layout : Layout
+        The layout.
+
+    Returns
+    -------
+    dict or tuple
+        What `decode` reads: one mapping where there is one cell, or where the names tell the layers, else a tuple of
+        layers.
+    """
+    xp = array_namespace(layers[0][0].weight_ih, "weight_ih")
+    cells = [[_encode_cell(cell, layout, xp) for cell in layer] for layer in layers]
+    if layout.layered:
+        return _nest(
+            {
+                _at(name, layout, k, d, len(layer)): array
+                for k, layer in enumerate(cells)
+                for d, cell in enumerate(layer)
+                for name, array in cell.items()
+            }
+        )
+    if layout.stacked:
+        by_layer = [{name: xp.stack([cell[name] for cell in layer]) for name in layer[0]} for layer in cells]
+        return by_layer[0] if len(by_layer) == 1 else tuple(by_layer)
+    nested = [tuple(_nest({layout.prefix + name: array for name, array in cell.items()}) for cell in c) for c in cells]
+    if len(nested) == 1 == len(nested[0]):
+        return nested[0][0]
+    return tuple(layer[0] if len(layer) == 1 else layer for layer in nested)
+
+
+def check_expressible(net: LSTM, layout: Layout, elsewhere: tuple[str, ...] = ()) -> None:
+    """
+    Refuse an LSTM that a layout cannot express.
 
     Parameters
     ----------
     net : LSTM
-        One layer in one direction. Two biases become their sum, which is the same function. How sequences are read
-        (batch_first, masked_output) is no part of the arrays.
-
-    Returns
-    -------
-    dict of str to array
-        The arrays.
+        The LSTM.
+    layout : Layout
+        The layout.
+    elsewhere : tuple of str, optional
+        What is said elsewhere than in the arrays: ``"reverse"``, ``"options"``.
 
     Raises
     ------
+    TypeError
+        It is none.
     ValueError
-        The LSTM has what this layout cannot express: several layers, two directions, a projection, peepholes,
-        `reverse` or options.
+        It has something that the layout has no place for.
     """
     if not isinstance(net, LSTM):
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
-    cell = net.weights[0][0]
+    peephole = net.weights[0][0].peephole is not None
+    options = CellOptions(peephole_output=layout.peephole_output) if peephole else CellOptions()
     for what, there in (
-        (f"{net.num_layers} layers", net.num_layers > 1),
-        ("two directions", net.bidirectional),
-        ("a projection", bool(net.proj_size)),
-        ("peepholes", cell.peephole is not None),
-        ("reverse=True", net.reverse),
-        ("options", net.options != CellOptions()),
+        ("a projection", bool(net.proj_size) and "weight_hr" not in layout.fields),
+        ("peepholes", peephole and "peephole" not in layout.fields),
+        ("reverse=True", net.reverse and "reverse" not in elsewhere),
+        ("options", net.options not in (options, (options, options)) and "options" not in elsewhere),
     ):
         if there:
-            msg = f"`net` has {what}, which the concatenated layout cannot express"
-            raise ValueError(msg)
-    return _encode(cell, CONCATENATED)
-
-
-def _decode(mapping: Mapping[str, Array], layout: Layout) -> CellWeights:
-    """Return arrays of a layout as torch has them."""
-    if not isinstance(mapping, Mapping):
-        msg = f"`mapping` is {describe(mapping)}, expected a mapping of names to arrays"
-        raise TypeError(msg)
-    expected = [*layout.matrices.values(), *layout.biases.values()]
-    for name in mapping:
-        if name not in expected:
-            msg = f"`{name}` is not one of the names {', '.join(expected)}"
-            raise ValueError(msg)
-    for name in expected:
-        if name not in mapping:
-            msg = f"`{name}` is missing"
+            msg = f"`net` has {what}, which {layout.framework} cannot express"
             raise ValueError(msg)
 
-    first_name = layout.matrices["i"]
-    first = mapping[first_name]
-    xp = array_namespace(first, first_name)
-    check_dtype(first, first_name, xp, "real floating")
-    if first.ndim != 2 or not 0 < first.shape[0] < first.shape[1]:
-        msg = (
-            f"`{first_name}` has shape {tuple(first.shape)}, expected (hidden_size, hidden_size + input_size), "
-            "all at least 1"
-        )
+
+def array_shape(num_names: int, fields: tuple[str, ...], layout: Layout, sizes: Sizes, layer: int = 0) -> Shape:
+    """
+    Return the shape of an array in a layout.
+
+    Parameters
+    ----------
+    num_names : int
+        In how many arrays the gates are.
+    fields : tuple of str
+        What it holds.
+    layout : Layout
+        The layout.
+    sizes : Sizes
+        The network's sizes.
+    layer : int, optional
+        Which layer the array belongs to.
+
+    Returns
+    -------
+    Shape
+        The shape.
+    """
+    n, out, directions = sizes.hidden_size, sizes.output_size, sizes.num_directions
+    hidden, projected = (n, "hidden_size"), (sizes.proj_size, "proj_size")
+    columns = {
+        "weight_ih": (sizes.input_size, "input_size") if layer == 0
+        else (directions * out, f"num_directions*{sizes.output_symbol}"),
+        "weight_hh": (out, sizes.output_symbol),
+    }  # fmt: skip
+    count = (3 if fields == ("peephole",) else 4) if num_names == 1 else 1
+    if fields == ("weight_hr",):
+        dims = [projected, hidden]
+    elif fields[0] in columns:
+        widths, symbols = zip(*(columns[field] for field in fields), strict=True)
+        dims = [_times(count, hidden), (sum(widths), " + ".join(symbols))]
+    else:
+        dims = [_times(count * len(fields), hidden)]
+    if len(dims) == 2 and layout.transposed:
+        dims.reverse()
+    elif len(dims) == 1 and layout.bias != "vector":
+        dims = [(1, "1"), *dims] if layout.bias == "row" else [*dims, (1, "1")]
+    if layout.stacked:
+        dims = [(directions, "num_directions"), *dims]
+    numbers, names = zip(*dims, strict=True)
+    return Shape(numbers, f"({', '.join(names)}{',' * (len(names) == 1)})")
+
+
+def _times(count: int, size: tuple[int, str]) -> tuple[int, str]:
+    return size if count == 1 else (count * size[0], f"{count}*{size[1]}")
+
+
+def _spell(name: str) -> str:
+    """Return a name as it is compared: levels of nesting joined by ``/``, without TensorFlow's number of an output."""
+    return name.replace(".", "/").removesuffix(":0")
+
+
+def _at(name: str, layout: Layout, layer: int, direction: int, num_directions: int) -> str:
+    """Return a name, filled in with where a cell is."""
+    cell = layer * num_directions + direction
+    return name.format(layer=layer, direction=layout.directions[direction], cell=cell)
+
+
+def flatten(mapping: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of nested mappings and their names; None is no array."""
+    for key, value in mapping.items():
+        name = path + _spell(str(key))
+        if isinstance(value, Mapping):
+            yield from flatten(value, name + "/")
+        elif value is not None:
+            yield name, value
+
+
+def _nest(arrays: Mapping[str, Array]) -> dict[str, Any]:
+    """Return nested mappings, a level for each dot in a name."""
+    nested: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *path, last = name.split(".")
+        inner = nested
+        for key in path:
+            inner = inner.setdefault(key, {})
+        inner[last] = array
+    return nested
+
+
+def _attributes(source: object, layout: Layout) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays that an object has under the names of a layout."""
+    for names, _ in layout.parts:
+        for name in names:
+            value = source
+            for key in name.split("."):
+                value = getattr(value, key, None)
+            if value is not None:
+                yield _spell(name), value
+
+
+def _ends(name: str, tail: str) -> bool:
+    """Tell whether a name is another one, with or without something before it."""
+    return name == tail or name.endswith("/" + tail)
+
+
+def _flat(source: Any, layout: Layout, first_names: list[str], where: str) -> dict[str, _Named]:
+    """
+    Return the arrays that the caller gave by their names, without the prefix that they have in common.
+
+    What it is is told by the array that has the first of the names, the others being those that go with it.
+    """
+    if isinstance(source, Mapping):
+        flat = dict(flatten(source))
+    else:
+        flat = {} if layout.layered else dict(_attributes(source, layout))
+        if not flat:
+            msg = f"`mapping` is {describe(source)}, expected a mapping of names to arrays"
+            raise TypeError(msg)
+    first, *others = map(_spell, first_names)
+    prefixes = [
+        name.removesuffix(first)
+        for name in flat
+        if _ends(name, first) and not any(_ends(name, other) and len(other) > len(first) for other in others)
+    ]
+    if not prefixes:
+        msg = f"`{where}{first}` is missing"
         raise ValueError(msg)
-    n = first.shape[0]
-    bias_shape = Shape((n, 1), "(hidden_size, 1)") if layout.column_bias else Shape((n,), "(hidden_size,)")
-    for names, shape in (
-        (layout.matrices, Shape(tuple(first.shape), "(hidden_size, hidden_size + input_size)")),
-        (layout.biases, bias_shape),
-    ):
-        for name in names.values():
-            check_like(mapping[name], name, first, first_name, (xp,))
-            check_shape(mapping[name], name, shape)
-
-    matrix = xp.concat([mapping[layout.matrices[gate]] for gate in GATES], axis=0)
-    biases = [mapping[layout.biases[gate]] for gate in GATES]
-    bias = xp.concat([b[:, 0] if layout.column_bias else b for b in biases], axis=0)
-    return CellWeights(weight_ih=matrix[:, n:], weight_hh=matrix[:, :n], bias_ih=bias)
+    if len(prefixes) > 1:
+        msg = f"`mapping` holds {len(prefixes)} LSTMs, under {', '.join(map(repr, prefixes))}; expected one"
+        raise ValueError(msg)
+    return {name.removeprefix(prefixes[0]): _Named(where + name, array) for name, array in flat.items()}
 
 
-def _encode(cell: CellWeights, layout: Layout) -> dict[str, Array]:
-    """Return torch's arrays as a layout has them; the inverse of `_decode`."""
-    xp = array_namespace(cell.weight_ih, "weight_ih")
-    n = cell.weight_hh.shape[1]
-    matrix = xp.concat([cell.weight_hh, cell.weight_ih], axis=1)
-    bias = total_bias(cell)
-    if bias is None:
-        bias = xp.zeros_like(cell.weight_hh[:, 0])
-    arrays = {}
-    for k, gate in enumerate(GATES):
-        block = slice(k * n, (k + 1) * n)
-        arrays[layout.matrices[gate]] = matrix[block, :]
-        arrays[layout.biases[gate]] = xp.expand_dims(bias[block], axis=1) if layout.column_bias else bias[block]
-    return {name: arrays[name] for name in (*layout.matrices.values(), *layout.biases.values())}
+def _refuse_unknown(flat: Mapping[str, _Named], known: Mapping[str, Any], layout: Layout) -> None:
+    for name, named in flat.items():
+        if name not in known:
+            msg = f"`{named.name}` is not one of the names {', '.join(map(_spell, layout.names))}"
+            raise ValueError(msg)
+
+
+def _collect(source: Any, layout: Layout, where: str) -> _Cell:
+    """Return the arrays of one cell by the row's names."""
+    known = {_spell(name): name for name in layout.names}
+    flat = _flat(source, layout, layout.names, where)
+    _refuse_unknown(flat, known, layout)
+    return _complete({known[name]: named for name, named in flat.items()}, layout, lambda name: where + _spell(name))
+
+
+def _collect_network(source: Any, layout: Layout, num_directions: int | None) -> list[list[_Cell]]:
+    """Return the arrays of all cells, whose names tell where they belong."""
+    names = layout.names
+    anchor = names[0]
+    flat = _flat(source, layout, [_at(name, layout, 0, 0, 1) for name in names], "")
+    if num_directions is None:
+        num_directions = 1 + (_spell(_at(anchor, layout, 0, 1, 2)) in flat and "{direction}" in anchor)
+    num_layers = 1
+    while _spell(_at(anchor, layout, num_layers, 0, num_directions)) in flat:
+        num_layers += 1
+    places = [[(k, d, num_directions) for d in range(num_directions)] for k in range(num_layers)]
+    known = {_spell(_at(name, layout, *place)) for row in places for place in row for name in names}
+    _refuse_unknown(flat, dict.fromkeys(known), layout)
+
+    def cell(place: tuple[int, int, int]) -> _Cell:
+        spelled = {name: _spell(_at(name, layout, *place)) for name in names}
+        found = {name: flat[key] for name, key in spelled.items() if key in flat}
+        return _complete(found, layout, spelled.__getitem__)
+
+    return [[cell(place) for place in row] for row in places]
+
+
+def _complete(cell: _Cell, layout: Layout, full_name: Any) -> _Cell:
+    """Return the arrays of a cell, none of which is missing."""
+    for names, fields in layout.parts:
+        optional = {"peephole", "weight_hr"} | ({"bias_ih", "bias_hh"} if layout.bias_optional else set())
+        if any(name in cell for name in names) or not optional.issuperset(fields):
+            for name in names:
+                if name not in cell:
+                    msg = f"`{full_name(name)}` is missing"
+                    raise ValueError(msg)
+    return cell
+
+
+def _present(cell: _Cell, layout: Layout) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    return [(names, fields) for names, fields in layout.parts if names[0] in cell]
+
+
+def _read_sizes(layers: Sequence[Sequence[_Cell]], layout: Layout) -> tuple[Namespace, Sizes]:
+    """Read library and sizes off the first cell, whose shapes are not yet known to fit."""
+    cell = layers[0][0]
+    anchor = cell[layout.names[0]]
+    xp = array_namespace(anchor.array, anchor.name)
+    check_dtype(anchor.array, anchor.name, xp, "real floating")
+    symbols = Sizes(1, 1, 1, 1, int("weight_hr" in {f for _, fields in _present(cell, layout) for f in fields}))
+    found: dict[str, int] = {}
+    for names, fields in _present(cell, layout):
+        if fields[0] not in ("weight_ih", "weight_hh", "weight_hr"):
+            continue
+        named = cell[names[0]]
+        shape = tuple(getattr(named.array, "shape", ()))
+        gates = 4 if len(names) == 1 and fields != ("weight_hr",) else 1
+        rank_fits = len(shape) == 2 + layout.stacked and 0 not in shape
+        rows, columns = (shape[-2:][::-1] if layout.transposed else shape[-2:]) if rank_fits else (1, 0)
+        found["+".join(fields)] = columns
+        if fields == ("weight_hr",):
+            found["proj"] = rows
+        else:
+            found["hidden"] = rows // gates
+        if not rank_fits or rows % gates:
+            expected = array_shape(len(names), fields, layout, symbols).symbols
+            msg = f"`{named.name}` has shape {shape}, expected {expected}, all at least 1"
+            raise ValueError(msg)
+    output_size = found.get("proj", found["hidden"])
+    joined = found.get("weight_ih+weight_hh", found.get("weight_hh+weight_ih"))
+    input_size = found["weight_ih"] if joined is None else joined - output_size
+    if input_size < 1:
+        names, fields = next(part for part in layout.parts if "weight_hh" in part[1])
+        expected = array_shape(len(names), fields, layout, symbols).symbols
+        msg = f"`{anchor.name}` has shape {tuple(anchor.array.shape)}, expected {expected}, all at least 1"
+        raise ValueError(msg)
+    num_directions = anchor.array.shape[0] if layout.stacked else len(layers[0])
+    if num_directions > 2:
+        msg = f"`{anchor.name}` has shape {tuple(anchor.array.shape)}, expected one or two directions"
+        raise ValueError(msg)
+    return xp, Sizes(input_size, found["hidden"], len(layers), num_directions, found.get("proj", 0))
+
+
+def _decode_cell(cell: _Cell, layout: Layout, sizes: Sizes, xp: Namespace) -> CellWeights:
+    """Return the arrays of one cell as torch has them."""
+    fields: dict[str, Array] = {}
+    widths = {"weight_ih": _inputs(cell, layout, sizes), "weight_hh": sizes.output_size}
+    for names, held in _present(cell, layout):
+        arrays = [cell[name].array for name in names]
+        if held[0] in widths:
+            rows = _from_blocks([_turn(array, layout, xp) for array in arrays], layout.gates, GATES, layout, xp)
+            edges = pairwise(accumulate((widths[field] for field in held), initial=0))
+            fields |= {field: rows[:, start:stop] for field, (start, stop) in zip(held, edges, strict=True)}
+        elif held == ("weight_hr",):
+            fields["weight_hr"] = _turn(arrays[0], layout, xp)
+        elif held == ("peephole",):
+            rows = _from_blocks(arrays, layout.peepholes, PEEPHOLES, layout, xp)
+            fields["peephole"] = xp.reshape(rows, (3, sizes.hidden_size))
+        else:
+            flat = [xp.reshape(array, (-1,)) for array in arrays]
+            parts = [flat] if len(held) == 1 else [[half] for half in _split(flat[0], len(held))]
+            fields |= {
+                field: _from_blocks(part, layout.gates, GATES, layout, xp)
+                for field, part in zip(held, parts, strict=True)
+            }
+    if layout.forget_bias:
+        fields["bias_hh"] = _run_time_bias(fields["bias_ih"], layout, xp)
+    return CellWeights(**fields)
+
+
+def _encode_cell(cell: CellWeights, layout: Layout, xp: Namespace) -> dict[str, Array]:
+    """Return the arrays of one cell as a layout has them, by the row's names."""
+    arrays: dict[str, Array] = {}
+    zeros = xp.zeros_like(cell.weight_hh[:, 0])
+    biases = {"bias_ih": cell.bias_ih, "bias_hh": cell.bias_hh}
+    if "bias_hh" not in layout.fields:
+        biases = {"bias_ih": _lone_bias(cell, layout, xp), "bias_hh": None}
+    for names, held in layout.parts:
+        parts: list[Array]
+        if held[0] in ("weight_ih", "weight_hh"):
+            rows = xp.concat([getattr(cell, field) for field in held], axis=1)
+            parts = [
+                _turn(array, layout, xp) for array in _to_blocks(rows, GATES, layout.gates, len(names), layout, xp)
+            ]
+        elif held == ("weight_hr",):
+            parts = [] if cell.weight_hr is None else [_turn(cell.weight_hr, layout, xp)]
+        elif held == ("peephole",):
+            rows = None if cell.peephole is None else xp.reshape(cell.peephole, (-1,))
+            parts = [] if rows is None else _to_blocks(rows, PEEPHOLES, layout.peepholes, len(names), layout, xp)
+        elif layout.bias_optional and all(bias is None for bias in biases.values()):
+            parts = []
+        else:
+            given = [zeros if (bias := biases[field]) is None else bias for field in held]
+            halves = [_to_blocks(bias, GATES, layout.gates, len(names), layout, xp) for bias in given]
+            parts = halves[0] if len(held) == 1 else [xp.concat([half for (half,) in halves])]
+            axis = {"row": 0, "column": 1}.get(layout.bias)
+            parts = parts if axis is None else [xp.expand_dims(part, axis=axis) for part in parts]
+        arrays |= dict(zip(names, parts, strict=True)) if parts else {}
+    return arrays
+
+
+def _inputs(cell: _Cell, layout: Layout, sizes: Sizes) -> int:
+    """Return the number of features that a cell takes."""
+    names, fields = next(part for part in layout.parts if "weight_ih" in part[1])
+    columns: int = cell[names[0]].array.shape[-2 if layout.transposed else -1]
+    return columns - (sizes.output_size if "weight_hh" in fields else 0)
+
+
+def _run_time_bias(like: Array, layout: Layout, xp: Namespace) -> Array:
+    """Return what the framework adds to the gates as it runs: (0, forget_bias, 0, 0)."""
+    zeros, *others = (xp.zeros_like(block) for block in _split(like, 4))
+    return xp.concat([zeros, zeros + layout.forget_bias, *others[1:]])
+
+
+def _lone_bias(cell: CellWeights, layout: Layout, xp: Namespace) -> Array | None:
+    """Return the one bias of a layout that has only one."""
+    if not layout.forget_bias:
+        return total_bias(cell)
+    zeros = xp.zeros_like(cell.weight_hh[:, 0])
+    bias, other = (zeros if each is None else each for each in (cell.bias_ih, cell.bias_hh))
+    # In this order, where the second bias is the framework's own, this is `bias - 0.0`: the same bit for bit, -0.0 too.
+    return bias - (_run_time_bias(zeros, layout, xp) - other)
+
+
+def _turn(matrix: Array, layout: Layout, xp: Namespace) -> Array:
+    return xp.matrix_transpose(matrix) if layout.transposed else matrix
+
+
+def _split(array: Array, count: int) -> list[Array]:
+    """Return the equal parts of an array's first axis."""
+    n = array.shape[0] // count
+    return [array[k * n : (k + 1) * n, ...] for k in range(count)]
+
+
+def _from_blocks(arrays: list[Array], order: str, wanted: str, layout: Layout, xp: Namespace) -> Array:
+    """Return the gates below each other in the order that is wanted."""
+    blocks = arrays
+    if len(arrays) == 1:
+        count = len(order)
+        blocks = [arrays[0][k::count, ...] for k in range(count)] if layout.interleaved else _split(arrays[0], count)
+    return xp.concat([blocks[order.index(gate)] for gate in wanted])
+
+
+def _to_blocks(rows: Array, order: str, wanted: str, count: int, layout: Layout, xp: Namespace) -> list[Array]:
+    """Return the gates, in the order that is wanted, in one array or in one for each."""
+    blocks = _split(rows, len(order))
+    blocks = [blocks[order.index(gate)] for gate in wanted]
+    if count > 1:
+        return blocks
+    return [xp.reshape(xp.stack(blocks, axis=1), rows.shape) if layout.interleaved else xp.concat(blocks)]
