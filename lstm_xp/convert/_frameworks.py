@@ -41,6 +41,7 @@ from lstm_xp.convert._layouts import (
     WEBNN,
     Layout,
     array_shape,
+    at,
     check_expressible,
     decode,
     encode,
@@ -96,7 +97,7 @@ _NESTING = {
         "sequence of layers from the input up, each the mapping of a cell or a pair of them (forward, backward)."
     ),
     "stacked": "The first axis is the direction. For several layers a sequence of mappings, from the input up.",
-    "layered": "Layers and directions are inferred from the names.",
+    "layered": "Further layers and directions are inferred from the names.",
 }
 
 
@@ -114,7 +115,7 @@ def _describe_arrays(layout: Layout) -> str:
         if fields != ("weight_hr",):
             symbols = symbols.replace("proj_size", "proj_size or hidden_size")
         optional = {"peephole", "weight_hr"} | ({"bias_ih", "bias_hh"} if layout.bias_optional else set())
-        joined = ", ".join(f"``{name}``" for name in names)
+        joined = ", ".join(f"``{at(name, layout, 0, 0, 1)}``" for name in names)
         texts.append(f"{joined} {symbols}{', which may be absent' if optional.issuperset(fields) else ''}")
     interleaved = ", the four of a unit next to each other" if layout.interleaved else ""
     return f"{'; '.join(texts)}. The gates are in the order {', '.join(layout.gates)}{interleaved}."
@@ -213,7 +214,7 @@ from_mxnet, to_mxnet = _pair(
     MXNET,
     "mxnet",
     "the parameters of MXNet's ``gluon.rnn.LSTM``",
-    "MXNet's fused vector of parameters is `from_cudnn`'s.",
+    "In their names, l is forward and r backward, and the number is the layer. One vector of them all is `from_cudnn`'s.",
 )
 from_numpy_ml, to_numpy_ml = _pair(
     NUMPY_ML,
@@ -606,7 +607,8 @@ def from_keras(weights: Any, config: Mapping[str, Any] | None = None, *, version
     if found[0]["reverse"] and len(layers) > 1:
         msg = "`go_backwards` is True in several layers, each of which would undo what the one below did; expected one"
         raise ValueError(msg)
-    return _decoded([_keras_cells(layer) for layer in layers], KERAS, found[0] | settings)
+    cells = [_keras_cells(layer) for layer in layers]
+    return _decoded(cells if several or isinstance(cells[0], list) else cells[0], KERAS, found[0] | settings)
 
 
 def _keras_cells(layer: Any) -> Any:

@@ -89,6 +89,10 @@ class Layout:
         """The fields that the layout can hold."""
         return {field for _, fields in self.parts for field in fields}
 
+    def part_of(self, field: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the one of `parts` that holds a field."""
+        return next(part for part in self.parts if field in part[1])
+
     @property
     def names(self) -> list[str]:
         """The names of all arrays; the first holds recurrent weights."""
@@ -388,7 +392,7 @@ def encode(layers: Layers, layout: Layout) -> Any:
     if layout.layered:
         return _nest(
             {
-                _at(name, layout, k, d, len(layer)): array
+                at(name, layout, k, d, len(layer)): array
                 for k, layer in enumerate(cells)
                 for d, cell in enumerate(layer)
                 for name, array in cell.items()
@@ -495,7 +499,7 @@ def _spell(name: str) -> str:
     return name.replace(".", "/").removesuffix(":0")
 
 
-def _at(name: str, layout: Layout, layer: int, direction: int, num_directions: int) -> str:
+def at(name: str, layout: Layout, layer: int, direction: int, num_directions: int) -> str:
     """Return a name, filled in with where a cell is."""
     cell = layer * num_directions + direction
     return name.format(layer=layer, direction=layout.directions[direction], cell=cell)
@@ -586,18 +590,18 @@ def _collect_network(source: Any, layout: Layout, num_directions: int | None) ->
     """Return the arrays of all cells, whose names tell where they belong."""
     names = layout.names
     anchor = names[0]
-    flat = _flat(source, layout, [_at(name, layout, 0, 0, 1) for name in names], "")
+    flat = _flat(source, layout, [at(name, layout, 0, 0, 1) for name in names], "")
     if num_directions is None:
-        num_directions = 1 + (_spell(_at(anchor, layout, 0, 1, 2)) in flat and "{direction}" in anchor)
+        num_directions = 1 + (_spell(at(anchor, layout, 0, 1, 2)) in flat and "{direction}" in anchor)
     num_layers = 1
-    while _spell(_at(anchor, layout, num_layers, 0, num_directions)) in flat:
+    while _spell(at(anchor, layout, num_layers, 0, num_directions)) in flat:
         num_layers += 1
     places = [[(k, d, num_directions) for d in range(num_directions)] for k in range(num_layers)]
-    known = {_spell(_at(name, layout, *place)) for row in places for place in row for name in names}
+    known = {_spell(at(name, layout, *place)) for row in places for place in row for name in names}
     _refuse_unknown(flat, dict.fromkeys(known), layout)
 
     def cell(place: tuple[int, int, int]) -> _Cell:
-        spelled = {name: _spell(_at(name, layout, *place)) for name in names}
+        spelled = {name: _spell(at(name, layout, *place)) for name in names}
         found = {name: flat[key] for name, key in spelled.items() if key in flat}
         return _complete(found, layout, spelled.__getitem__)
 
@@ -626,38 +630,35 @@ def _read_sizes(layers: Sequence[Sequence[_Cell]], layout: Layout) -> tuple[Name
     anchor = cell[layout.names[0]]
     xp = array_namespace(anchor.array, anchor.name)
     check_dtype(anchor.array, anchor.name, xp, "real floating")
-    symbols = Sizes(1, 1, 1, 1, int("weight_hr" in {f for _, fields in _present(cell, layout) for f in fields}))
-    found: dict[str, int] = {}
-    for names, fields in _present(cell, layout):
-        if fields[0] not in ("weight_ih", "weight_hh", "weight_hr"):
-            continue
+    held = {field for _, fields in _present(cell, layout) for field in fields}
+    symbols = Sizes(1, 1, 1, 1, int("weight_hr" in held))
+
+    def rows_and_columns(field: str) -> tuple[int, int]:
+        """Return the rows of a gate and the columns, less those of other fields, that a matrix has as torch's lie."""
+        names, fields = layout.part_of(field)
         named = cell[names[0]]
-        shape = tuple(getattr(named.array, "shape", ()))
-        gates = 4 if len(names) == 1 and fields != ("weight_hr",) else 1
-        rank_fits = len(shape) == 2 + layout.stacked and 0 not in shape
-        rows, columns = (shape[-2:][::-1] if layout.transposed else shape[-2:]) if rank_fits else (1, 0)
-        found["+".join(fields)] = columns
-        if fields == ("weight_hr",):
-            found["proj"] = rows
-        else:
-            found["hidden"] = rows // gates
-        if not rank_fits or rows % gates:
+        check_like(named.array, named.name, anchor.array, anchor.name, (xp,))
+        shape = tuple(named.array.shape)
+        rows = columns = 0
+        if len(shape) == 2 + layout.stacked:
+            rows, columns = shape[-1:-3:-1] if layout.transposed else shape[-2:]
+        gates = 4 if len(names) == 1 and field != "weight_hr" else 1
+        if field == "weight_ih" and len(fields) > 1:
+            columns -= proj_size or hidden_size
+        if rows < 1 or columns < 1 or rows % gates:
             expected = array_shape(len(names), fields, layout, symbols).symbols
             msg = f"`{named.name}` has shape {shape}, expected {expected}, all at least 1"
             raise ValueError(msg)
-    output_size = found.get("proj", found["hidden"])
-    joined = found.get("weight_ih+weight_hh", found.get("weight_hh+weight_ih"))
-    input_size = found["weight_ih"] if joined is None else joined - output_size
-    if input_size < 1:
-        names, fields = next(part for part in layout.parts if "weight_hh" in part[1])
-        expected = array_shape(len(names), fields, layout, symbols).symbols
-        msg = f"`{anchor.name}` has shape {tuple(anchor.array.shape)}, expected {expected}, all at least 1"
-        raise ValueError(msg)
+        return rows // gates, columns
+
+    hidden_size, _ = rows_and_columns("weight_hh")
+    proj_size = rows_and_columns("weight_hr")[0] if "weight_hr" in held else 0
+    _, input_size = rows_and_columns("weight_ih")
     num_directions = anchor.array.shape[0] if layout.stacked else len(layers[0])
-    if num_directions > 2:
+    if num_directions not in (1, 2):
         msg = f"`{anchor.name}` has shape {tuple(anchor.array.shape)}, expected one or two directions"
         raise ValueError(msg)
-    return xp, Sizes(input_size, found["hidden"], len(layers), num_directions, found.get("proj", 0))
+    return xp, Sizes(input_size, hidden_size, len(layers), num_directions, proj_size)
 
 
 def _decode_cell(cell: _Cell, layout: Layout, sizes: Sizes, xp: Namespace) -> CellWeights:
@@ -669,7 +670,8 @@ def _decode_cell(cell: _Cell, layout: Layout, sizes: Sizes, xp: Namespace) -> Ce
         if held[0] in widths:
             rows = _from_blocks([_turn(array, layout, xp) for array in arrays], layout.gates, GATES, layout, xp)
             edges = pairwise(accumulate((widths[field] for field in held), initial=0))
-            fields |= {field: rows[:, start:stop] for field, (start, stop) in zip(held, edges, strict=True)}
+            parts = [rows[:, start:stop] for start, stop in edges] if len(held) > 1 else [rows]
+            fields |= dict(zip(held, parts, strict=True))
         elif held == ("weight_hr",):
             fields["weight_hr"] = _turn(arrays[0], layout, xp)
         elif held == ("peephole",):
@@ -677,11 +679,9 @@ def _decode_cell(cell: _Cell, layout: Layout, sizes: Sizes, xp: Namespace) -> Ce
             fields["peephole"] = xp.reshape(rows, (3, sizes.hidden_size))
         else:
             flat = [xp.reshape(array, (-1,)) for array in arrays]
-            parts = [flat] if len(held) == 1 else [[half] for half in _split(flat[0], len(held))]
-            fields |= {
-                field: _from_blocks(part, layout.gates, GATES, layout, xp)
-                for field, part in zip(held, parts, strict=True)
-            }
+            biases = [flat] if len(held) == 1 else [[half] for half in _split(flat[0], len(held))]
+            parts = [_from_blocks(bias, layout.gates, GATES, layout, xp) for bias in biases]
+            fields |= dict(zip(held, parts, strict=True))
     if layout.forget_bias:
         fields["bias_hh"] = _run_time_bias(fields["bias_ih"], layout, xp)
     return CellWeights(**fields)
@@ -720,7 +720,7 @@ def _encode_cell(cell: CellWeights, layout: Layout, xp: Namespace) -> dict[str, 
 
 def _inputs(cell: _Cell, layout: Layout, sizes: Sizes) -> int:
     """Return the number of features that a cell takes."""
-    names, fields = next(part for part in layout.parts if "weight_ih" in part[1])
+    names, fields = layout.part_of("weight_ih")
     columns: int = cell[names[0]].array.shape[-2 if layout.transposed else -1]
     return columns - (sizes.output_size if "weight_hh" in fields else 0)
 
@@ -755,6 +755,8 @@ def _from_blocks(arrays: list[Array], order: str, wanted: str, layout: Layout, x
     """Return the gates below each other in the order that is wanted."""
     blocks = arrays
     if len(arrays) == 1:
+        if order == wanted and not layout.interleaved:
+            return arrays[0]
         count = len(order)
         blocks = [arrays[0][k::count, ...] for k in range(count)] if layout.interleaved else _split(arrays[0], count)
     return xp.concat([blocks[order.index(gate)] for gate in wanted])

@@ -1,5 +1,6 @@
 """PyTorch's modules and packed sequences. torch is imported here only when something is made for it."""
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -41,19 +42,21 @@ def from_torch(module: "torch.nn.Module | Mapping[str, Array]", **settings: Any)
 
     Examples
     --------
+    >>> import numpy as np
     >>> import lstm_xp as lx
-    >>> lx.convert.from_torch({"weight_ih_l0": W_ih, "weight_hh_l0": W_hh})  # doctest: +SKIP
+    >>> lx.convert.from_torch({"weight_ih_l0": np.ones((16, 5)), "weight_hh_l0": np.ones((16, 4))})
     LSTM(5, 4, bias=False)
     """
-    if isinstance(module, Mapping):
-        arrays = module
-    elif hasattr(module, "weight_hh") or hasattr(module, "weight_hh_l0"):
+    arrays = module
+    if not isinstance(module, Mapping):
+        torch = sys.modules.get("torch")
+        if torch is None or not isinstance(module, (torch.nn.LSTM, torch.nn.LSTMCell)):
+            msg = f"`module` is {describe(module)}, expected a torch.nn.LSTM, a torch.nn.LSTMCell or a state dict"
+            raise TypeError(msg)
         arrays = module.state_dict()
-        told = {name: getattr(module, name) for name in ("batch_first", "dropout") if hasattr(module, name)}
-        settings = told | settings
-    else:
-        msg = f"`module` is {describe(module)}, expected a torch.nn.LSTM, a torch.nn.LSTMCell or a state dict"
-        raise TypeError(msg)
+        settings = {
+            name: getattr(module, name) for name in ("batch_first", "dropout") if hasattr(module, name)
+        } | settings
     cell = any(name.rpartition(".")[2] == "weight_hh" for name in arrays)
     return LSTM.from_weights(decode(arrays, TORCH_CELL if cell else TORCH), **settings)
 

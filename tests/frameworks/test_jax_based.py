@@ -152,9 +152,7 @@ def test_equinox(bias: bool, s: Sizes, num_layers: int, num_directions: int) -> 
         (h, c), output = jax.lax.scan(step, (h, c), x)
         return output, h, c
 
-    layers = each_cell(
-        s, num_layers, num_directions, lambda features: {n: getattr(cell(features), n) for n in names}
-    )
+    layers = each_cell(s, num_layers, num_directions, lambda features: {n: getattr(cell(features), n) for n in names})
     net = lx.convert.from_equinox(nested(layers))
     assert net.bias == bias
     assert_agrees(
