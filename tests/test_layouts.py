@@ -4,6 +4,7 @@ Layouts: what every row of the table goes through, and what only some frameworks
 The frameworks themselves run in tests/frameworks; here are their recorded answers.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
@@ -18,8 +19,11 @@ from hypothesis import strategies as st
 import lstm_xp as lx
 from conformance.cases import Case, map_arrays
 from conformance.compare import flat
-from lstm_xp.convert._layouts import LAYOUTS, Layout, decode, encode
+from lstm_xp.convert import _layouts
+from lstm_xp.convert._codec import decode, encode
+from lstm_xp.convert._layouts import Layout
 
+LAYOUTS = {name.lower(): row for name, row in vars(_layouts).items() if isinstance(row, Layout)}
 RECORDED = Path(__file__).parent / "frameworks" / "recorded"
 
 
@@ -182,9 +186,9 @@ FORGET_BIAS = [(lx.convert.from_haiku, lx.convert.to_haiku), (lx.convert.from_tf
 def test_the_run_time_forget_bias_is_exact(read: Callable[..., lx.LSTM], write: Callable[[lx.LSTM], Any]) -> None:
     """Of no bias is a bit lost, though adding and subtracting 1 would lose some."""
     arrays = dict(leaves(write(Case(hidden_size=3, dtype="float32").lstm())))
-    for name in arrays:
+    for name, array in arrays.items():
         if name.endswith(("[b]", "[bias]")):
-            arrays[name][...] = np.resize([-0.0, 1e-30, 3e8, np.inf, -1.0, 0.1, 1e-8], 12)
+            array[...] = np.resize([-0.0, 1e-30, 3e8, np.inf, -1.0, 0.1, 1e-8], 12)
     named = {path.rpartition("[")[2][:-1]: array for path, array in arrays.items()}
     net = read(named)
     np.testing.assert_array_equal(net.weights[0][0].bias_hh, np.repeat(np.float32([0, 1, 0, 0]), 3))
@@ -240,40 +244,61 @@ def mxnet(**changes: Any) -> dict[str, Any]:
     return {name: array for name, array in arrays.items() if array is not None}
 
 
-MISTAKES: list[tuple[str, Any, type[Exception], str]] = [
-    ("keras", keras(kernels=np.ones(3)), ValueError, "`kernels` is not one of the names recurrent_kernel, kernel, bias"),
-    ("keras", keras(kernel=None), ValueError, "`kernel` is missing"),
-    ("keras", keras(recurrent_kernel=None), ValueError, "`recurrent_kernel` is missing"),
-    ("keras", keras(kernel=np.ones((5, 15))), ValueError, r"`kernel` has shape \(5, 15\), expected \(input_size, 4\*hidden_size\)"),
-    ("keras", keras(recurrent_kernel=np.ones((4, 4, 4))), ValueError, r"`recurrent_kernel` has shape .* expected \(hidden_size, 4\*hidden_size\), all at least 1"),
-    ("keras", keras(recurrent_kernel=np.ones((4, 18))), ValueError, r"`recurrent_kernel` has shape \(4, 18\), expected"),
-    ("keras", keras(recurrent_kernel=np.ones((3, 16))), ValueError, r"`recurrent_kernel` has shape \(3, 16\), expected \(hidden_size, 4\*hidden_size\) = \(4, 16\)"),
-    ("keras", keras(kernel=np.ones((5, 12))), ValueError, r"`kernel` has shape \(5, 12\), expected \(input_size, 4\*hidden_size\) = \(5, 16\)"),
-    ("keras", keras(bias=np.ones((2, 16))), ValueError, r"`bias` has shape \(2, 16\), expected \(4\*hidden_size,\) = \(16,\)"),
-    ("keras", keras(bias=np.ones(16, "float32")), TypeError, "`bias` has dtype float32, expected float64"),
-    ("keras", keras(kernel=[1.0]), TypeError, "`kernel` is a list, expected an array"),
-    ("keras", {"kernel": np.ones((5, 16), int), "recurrent_kernel": np.ones((4, 16), int)}, TypeError, "`recurrent_kernel` has dtype int64, expected a dtype of kind 'real floating'"),
-    ("keras", [np.ones(3)], ValueError, "`weights` is a list of 1, expected 2 or 3 arrays for each direction"),
-    ("keras", [keras(), keras()], ValueError, r"`\[1\]\.kernel` has shape \(5, 16\), expected \(num_directions\*hidden_size, 4\*hidden_size\) = \(4, 16\)"),
-    ("keras", {"a": keras(), "b": keras()}, ValueError, "`mapping` holds 2 LSTMs, under 'a/', 'b/'; expected one"),
-    ("haiku", {"w": np.ones((4, 16)), "b": np.ones(16)}, ValueError, r"`w` has shape \(4, 16\), expected \(input_size \+ hidden_size, 4\*hidden_size\), all at least 1"),
-    ("haiku", {"w": np.ones((9, 16))}, ValueError, "`b` is missing"),
-    ("flax", {"hi": {"kernel": np.ones((4, 4))}}, ValueError, "`ii/kernel` is missing"),
-    ("chainer", {"lateral/W": np.ones((16, 4)), "upward/W": np.ones((16, 5))}, ValueError, "`upward/b` is missing"),
-    ("onnx", onnx(R=np.ones((1, 16, 4))), ValueError, r"`W` has shape \(2, 16, 5\), expected \(num_directions, 4\*hidden_size, input_size\) = \(1, 16, 5\)"),
-    ("onnx", onnx(R=np.ones((3, 16, 4))), ValueError, r"`R` has shape \(3, 16, 4\), expected one or two directions"),
-    ("onnx", onnx(R=np.ones((16, 4))), ValueError, r"`R` has shape \(16, 4\), expected \(num_directions, 4\*hidden_size, hidden_size\)"),
-    ("mxnet", mxnet(l1_h2h_bias=None), ValueError, "`l1_h2h_bias` is missing"),
-    ("mxnet", mxnet(r1_h2h_bias=np.ones(16)), ValueError, "`r1_h2h_bias` is not one of the names"),
-    ("mxnet", mxnet(l1_i2h_weight=np.ones((16, 5))), ValueError, r"`l1_i2h_weight` has shape \(16, 5\), expected \(4\*hidden_size, num_directions\*hidden_size\) = \(16, 4\)"),
-    ("mxnet", mxnet(l0_h2h_weight=None), ValueError, "`l0_h2h_weight` is missing"),
-    ("mxnet", [1, 2], TypeError, "`mapping` is a list of 2, expected a mapping of names to arrays"),
-]  # fmt: skip
+MISTAKES: list[tuple[str, Any, str]] = [
+    ("keras", keras(kernels=np.ones(3)), "`kernels` is not one of the names recurrent_kernel, kernel, bias"),
+    ("keras", keras(kernel=None), "`kernel` is missing"),
+    ("keras", keras(recurrent_kernel=None), "`recurrent_kernel` is missing"),
+    (
+        "keras",
+        keras(kernel=np.ones((5, 15))),
+        "`kernel` has shape (5, 15), expected (input_size, 4*hidden_size) = (5, 16)",
+    ),
+    (
+        "keras",
+        keras(kernel=np.ones((5, 12))),
+        "`kernel` has shape (5, 12), expected (input_size, 4*hidden_size) = (5, 16)",
+    ),
+    (
+        "keras",
+        keras(kernel=np.ones(16)),
+        "`kernel` has shape (16,), expected (input_size, 4*hidden_size), all at least 1",
+    ),
+    ("keras", keras(recurrent_kernel=np.ones((4, 18))), "expected (hidden_size, 4*hidden_size), all at least 1"),
+    ("keras", keras(recurrent_kernel=np.ones((0, 0))), "expected (hidden_size, 4*hidden_size), all at least 1"),
+    ("keras", keras(recurrent_kernel=np.ones((3, 16))), "expected (hidden_size, 4*hidden_size) = (4, 16)"),
+    ("keras", keras(bias=np.ones((2, 16))), "`bias` has shape (2, 16), expected (4*hidden_size,) = (16,)"),
+    ("keras", keras(bias=np.ones(16, "float32")), "`bias` has dtype float32, expected float64"),
+    ("keras", keras(kernel=[1.0]), "`kernel` is a list, expected an array"),
+    ("keras", keras(recurrent_kernel=np.ones((4, 16), int)), "`recurrent_kernel` has dtype int64, expected"),
+    ("keras", [np.ones(3)], "`weights` is a list of 1, expected 2 or 3 arrays for each direction"),
+    (
+        "keras",
+        [keras(), keras()],
+        "`[1].kernel` has shape (5, 16), expected (num_directions*hidden_size, 4*hidden_size)",
+    ),
+    ("keras", {"a": keras(), "b": keras()}, "`mapping` holds 2 LSTMs, under 'a/', 'b/'; expected one"),
+    ("haiku", {"w": np.ones((4, 16)), "b": np.ones(16)}, "expected (input_size + hidden_size, 4*hidden_size), all at"),
+    ("haiku", {"w": np.ones((9, 16))}, "`b` is missing"),
+    ("flax", {"hi": {"kernel": np.ones((4, 4))}}, "`ii/kernel` is missing"),
+    ("chainer", {"lateral/W": np.ones((16, 4)), "upward/W": np.ones((16, 5))}, "`upward/b` is missing"),
+    (
+        "onnx",
+        onnx(W=np.ones((1, 16, 5))),
+        "`W` has shape (1, 16, 5), expected (num_directions, 4*hidden_size, input_size)",
+    ),
+    ("onnx", onnx(R=np.ones((3, 16, 4))), "`R` has shape (3, 16, 4), expected one or two directions"),
+    ("onnx", onnx(R=np.ones((16, 4))), "expected (num_directions, 4*hidden_size, hidden_size), all at least 1"),
+    ("mxnet", mxnet(l1_h2h_bias=None), "`l1_h2h_bias` is missing"),
+    ("mxnet", mxnet(r1_h2h_bias=np.ones(16)), "`r1_h2h_bias` is not one of the names"),
+    ("mxnet", mxnet(l1_i2h_weight=np.ones((16, 5))), "expected (4*hidden_size, num_directions*hidden_size) = (16, 4)"),
+    ("mxnet", mxnet(l0_h2h_weight=None), "`l0_h2h_weight` is missing"),
+    ("mxnet", [1, 2], "`mapping` is a list of 2, expected a mapping of names to arrays"),
+]
 
 
-@pytest.mark.parametrize(("name", "mapping", "kind", "message"), MISTAKES)
-def test_mistakes_are_named(name: str, mapping: Any, kind: type[Exception], message: str) -> None:
-    with pytest.raises(kind, match=message):
+@pytest.mark.parametrize(("name", "mapping", "message"), MISTAKES)
+def test_mistakes_are_named(name: str, mapping: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         getattr(lx.convert, f"from_{name}")(mapping)
 
 

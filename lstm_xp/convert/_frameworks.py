@@ -18,6 +18,7 @@ from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array
 from lstm_xp._weights import Sizes, cell_shapes, state_dict_name
 from lstm_xp.convert._attributes import onnx_attributes, settings_from_keras, settings_from_onnx
+from lstm_xp.convert._codec import array_shape, at, check_expressible, decode, encode, flatten
 from lstm_xp.convert._layouts import (
     CHAINER,
     CHAINER_NSTEP,
@@ -39,13 +40,8 @@ from lstm_xp.convert._layouts import (
     TF1,
     THINC,
     WEBNN,
+    WEBNN_IFGO,
     Layout,
-    array_shape,
-    at,
-    check_expressible,
-    decode,
-    encode,
-    flatten,
 )
 
 _FROM = """
@@ -214,7 +210,7 @@ from_mxnet, to_mxnet = _pair(
     MXNET,
     "mxnet",
     "the parameters of MXNet's ``gluon.rnn.LSTM``",
-    "In their names, l is forward and r backward, and the number is the layer. One vector of them all is `from_cudnn`'s.",
+    "In a name, l is forward and r backward, and the number is the layer. For one vector of all there is `from_cudnn`.",
 )
 from_numpy_ml, to_numpy_ml = _pair(
     NUMPY_ML,
@@ -433,10 +429,12 @@ def to_webnn(net: LSTM, *, layout: str = "iofg") -> Any:
 
 
 def _webnn(layout: str) -> Layout:
-    if layout not in ("iofg", "ifgo"):
+    """Return the row for one of WebNN's own names of layouts."""
+    rows = {row.gates: row for row in (WEBNN, WEBNN_IFGO)}
+    if layout not in rows:
         msg = f"`layout` is {layout!r}, expected 'iofg' or 'ifgo'"
         raise ValueError(msg)
-    return replace(WEBNN, gates=layout)
+    return rows[layout]
 
 
 def from_chainer_nstep(mapping: Any, *, bidirectional: bool = False, **settings: Any) -> LSTM:

@@ -8,7 +8,8 @@ from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import array_namespace, library_name
 from lstm_xp._typing import Array
-from lstm_xp.convert._layouts import TORCH, TORCH_CELL, check_expressible, decode, encode
+from lstm_xp.convert._codec import check_expressible, decode, encode
+from lstm_xp.convert._layouts import TORCH, TORCH_CELL
 
 if TYPE_CHECKING:
     import torch

@@ -39,13 +39,13 @@ def answer(weights: Arrays, x: Any, h_0: Any, c_0: Any, output: Any, h_n: Any, c
 
 def chainer() -> Arrays:
     """`L.LSTM`, two on top of each other."""
-    import chainer.links as L_
+    from chainer import links
 
     x = y = draw(4, T, N, I, scale=2)
     h_0, c_0 = states(L)
     weights, h_n, c_n = {}, [], []
     for k in range(L):
-        link = L_.LSTM(y.shape[-1], H)
+        link = links.LSTM(y.shape[-1], H)
         for j, (name, parameter) in enumerate(sorted(link.namedparams())):
             parameter.array[...] = draw(10 * k + j, *parameter.shape)
             weights[f"{k}{name}"] = parameter.array
@@ -64,9 +64,9 @@ def chainer_variable(array: np.ndarray) -> Any:
 
 def chainer_nstep(bidirectional: bool = False) -> Arrays:
     """`L.NStepLSTM` and `L.NStepBiLSTM`."""
-    import chainer.links as L_
+    from chainer import links
 
-    link = (L_.NStepBiLSTM if bidirectional else L_.NStepLSTM)(L, I, H, 0.0)
+    link = (links.NStepBiLSTM if bidirectional else links.NStepLSTM)(L, I, H, 0.0)
     weights = {}
     for k, (name, parameter) in enumerate(sorted(link.namedparams())):
         parameter.array[...] = draw(k, *parameter.shape)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mlx import nn
 
 import lstm_xp as lx
 from tests.frameworks.agreement import Sizes, assert_agrees, assert_same_arrays, draw, few, fill, sizes
