@@ -6,7 +6,6 @@ caller knows; then each is cut into the blocks of its gates, which are put in to
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
 from typing import Any, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe
@@ -66,6 +65,10 @@ def decode(mapping: Any, layout: Layout, *, num_directions: int | None = None) -
         ]
     else:
         layers = [[_collect(mapping, layout, "")]]
+    for k, layer in enumerate(layers):
+        if len(layer) not in (1, 2):
+            msg = f"layer {k} of `mapping` has {len(layer)} directions, expected one or two"
+            raise ValueError(msg)
     xp, sizes = _read_sizes(layers, layout)
     first = layers[0][0][layout.names[0]]
     for k, layer in enumerate(layers):
@@ -107,7 +110,7 @@ def encode(layers: Layers, layout: Layout) -> Any:
     if layout.layered:
         return _nest(
             {
-                at(name, layout, k, d, len(layer)): array
+                place_name(name, layout, k, d, len(layer)): array
                 for k, layer in enumerate(cells)
                 for d, cell in enumerate(layer)
                 for name, array in cell.items()
@@ -214,7 +217,7 @@ def _spell(name: str) -> str:
     return name.replace(".", "/").removesuffix(":0")
 
 
-def at(name: str, layout: Layout, layer: int, direction: int, num_directions: int) -> str:
+def place_name(name: str, layout: Layout, layer: int, direction: int, num_directions: int) -> str:
     """Return a name, filled in with where a cell is."""
     cell = layer * num_directions + direction
     return name.format(layer=layer, direction=layout.directions[direction], cell=cell)
@@ -305,18 +308,18 @@ def _collect_network(source: Any, layout: Layout, num_directions: int | None) ->
     """Return the arrays of all cells, whose names tell where they belong."""
     names = layout.names
     anchor = names[0]
-    flat = _flat(source, layout, [at(name, layout, 0, 0, 1) for name in names], "")
+    flat = _flat(source, layout, [place_name(name, layout, 0, 0, 1) for name in names], "")
     if num_directions is None:
-        num_directions = 1 + (_spell(at(anchor, layout, 0, 1, 2)) in flat and "{direction}" in anchor)
+        num_directions = 1 + (_spell(place_name(anchor, layout, 0, 1, 2)) in flat and "{direction}" in anchor)
     num_layers = 1
-    while _spell(at(anchor, layout, num_layers, 0, num_directions)) in flat:
+    while _spell(place_name(anchor, layout, num_layers, 0, num_directions)) in flat:
         num_layers += 1
     places = [[(k, d, num_directions) for d in range(num_directions)] for k in range(num_layers)]
-    known = {_spell(at(name, layout, *place)) for row in places for place in row for name in names}
+    known = {_spell(place_name(name, layout, *place)) for row in places for place in row for name in names}
     _refuse_unknown(flat, dict.fromkeys(known), layout)
 
     def cell(place: tuple[int, int, int]) -> _Cell:
-        spelled = {name: _spell(at(name, layout, *place)) for name in names}
+        spelled = {name: _spell(place_name(name, layout, *place)) for name in names}
         found = {name: flat[key] for name, key in spelled.items() if key in flat}
         return _complete(found, layout, spelled.__getitem__)
 
@@ -379,14 +382,15 @@ def _read_sizes(layers: Sequence[Sequence[_Cell]], layout: Layout) -> tuple[Name
 def _decode_cell(cell: _Cell, layout: Layout, sizes: Sizes, xp: Namespace) -> CellWeights:
     """Return the arrays of one cell as torch has them."""
     fields: dict[str, Array] = {}
-    widths = {"weight_ih": _inputs(cell, layout, sizes), "weight_hh": sizes.output_size}
     for names, held in _present(cell, layout):
         arrays = [cell[name].array for name in names]
-        if held[0] in widths:
+        if held[0] in ("weight_ih", "weight_hh"):
             rows = _from_blocks([_turn(array, layout, xp) for array in arrays], layout.gates, GATES, layout, xp)
-            edges = pairwise(accumulate((widths[field] for field in held), initial=0))
-            parts = [rows[:, start:stop] for start, stop in edges] if len(held) > 1 else [rows]
-            fields |= dict(zip(held, parts, strict=True))
+            if len(held) == 1:
+                fields[held[0]] = rows
+            else:
+                edge = rows.shape[1] - sizes.output_size if held[0] == "weight_ih" else sizes.output_size
+                fields |= dict(zip(held, (rows[:, :edge], rows[:, edge:]), strict=True))
         elif held == ("weight_hr",):
             fields["weight_hr"] = _turn(arrays[0], layout, xp)
         elif held == ("peephole",):
@@ -431,13 +435,6 @@ def _encode_cell(cell: CellWeights, layout: Layout, xp: Namespace) -> dict[str, 
             parts = parts if axis is None else [xp.expand_dims(part, axis=axis) for part in parts]
         arrays |= dict(zip(names, parts, strict=True)) if parts else {}
     return arrays
-
-
-def _inputs(cell: _Cell, layout: Layout, sizes: Sizes) -> int:
-    """Return the number of features that a cell takes."""
-    names, fields = layout.part_of("weight_ih")
-    columns: int = cell[names[0]].array.shape[-2 if layout.transposed else -1]
-    return columns - (sizes.output_size if "weight_hh" in fields else 0)
 
 
 def _run_time_bias(like: Array, layout: Layout, xp: Namespace) -> Array:

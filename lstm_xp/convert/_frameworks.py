@@ -18,7 +18,7 @@ from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array
 from lstm_xp._weights import Sizes, cell_shapes, state_dict_name
 from lstm_xp.convert._attributes import onnx_attributes, settings_from_keras, settings_from_onnx
-from lstm_xp.convert._codec import array_shape, at, check_expressible, decode, encode, flatten
+from lstm_xp.convert._codec import array_shape, check_expressible, decode, encode, flatten, place_name
 from lstm_xp.convert._layouts import (
     CHAINER,
     CHAINER_NSTEP,
@@ -111,7 +111,7 @@ def _describe_arrays(layout: Layout) -> str:
         if fields != ("weight_hr",):
             symbols = symbols.replace("proj_size", "proj_size or hidden_size")
         optional = {"peephole", "weight_hr"} | ({"bias_ih", "bias_hh"} if layout.bias_optional else set())
-        joined = ", ".join(f"``{at(name, layout, 0, 0, 1)}``" for name in names)
+        joined = ", ".join(f"``{place_name(name, layout, 0, 0, 1)}``" for name in names)
         texts.append(f"{joined} {symbols}{', which may be absent' if optional.issuperset(fields) else ''}")
     interleaved = ", the four of a unit next to each other" if layout.interleaved else ""
     return f"{'; '.join(texts)}. The gates are in the order {', '.join(layout.gates)}{interleaved}."

@@ -41,7 +41,7 @@ def test_its_own_arrays(s: Sizes, num_layers: int) -> None:
     mx.set_default_device(mx.cpu)
     layers = [nn.LSTM(s.H if k else s.I, s.H) for k in range(num_layers)]
     weights = [layer.parameters() for layer in layers]
-    net = lx.convert.from_mlx(weights)
+    net = lx.convert.from_mlx(layers)
     x = mx.array(draw(s.N, s.T, s.I))
     y = x
     for layer in layers:
