@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -224,6 +225,10 @@ def test_objects_with_attributes() -> None:
         weight_ih, weight_hh, bias, hidden_size = np.ones((16, 5)), np.ones((16, 4)), None, 4
 
     assert repr(lx.convert.from_equinox(Cell())) == "LSTM(5, 4, bias=False)"
+    gates = ("input_gate", "forget_gate", "cell", "output_gate")
+    arrays = {"weights": np.ones((5, 4)), "recurrent_weights": np.ones((4, 4)), "bias": np.ones(4)}
+    layer = SimpleNamespace(**{gate: SimpleNamespace(**arrays, peephole_weights=None) for gate in gates})
+    assert repr(lx.convert.from_madmom(layer)) == "LSTM(5, 4)"
     with pytest.raises(TypeError, match="`mapping` is a int, expected a mapping of names to arrays"):
         lx.convert.from_equinox(3)
     with pytest.raises(TypeError, match="`mapping` is a tuple of 0"):

@@ -155,6 +155,7 @@ def _pair(
         bias += f" What the framework adds as it runs is subtracted: exactly if `from_{name}` put it there."
     if not layout.layered:
         returns += f"; of several layers or directions a tuple, as `from_{name}` takes it"
+    returns += ". They may be views of the LSTM's own"
     to_framework.__doc__ = _TO.format(
         what=what,
         other=f"from_{name}",
