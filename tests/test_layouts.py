@@ -383,16 +383,19 @@ def test_keras_in_both_directions() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             read(**changes)
-    with pytest.raises(ValueError, match="options that Keras cannot express"):
+    with pytest.raises(ValueError, match="options that differ by direction"):
         lx.convert.keras_config(read(backward_layer=backward))
+    assert_same(lx.convert.to_keras(read(backward_layer=backward)), arrays + arrays)
 
 
 @pytest.mark.parametrize(
     "options", [{"coupled": True}, {"clip_cell": 1.0}, {"activations": ("sigmoid", "tanh", "relu")}]
 )
 def test_keras_cannot_express(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="`net` has options that Keras cannot express"):
-        lx.convert.keras_config(Case().lstm(options=lx.CellOptions(**options)))
+    net = Case().lstm(options=lx.CellOptions(**options))
+    for refuse in (lx.convert.keras_config, lx.convert.to_keras):
+        with pytest.raises(ValueError, match="`net` has options that Keras cannot express"):
+            refuse(net)
 
 
 def test_an_activation_that_keras_does_not_have() -> None:

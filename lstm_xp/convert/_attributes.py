@@ -108,18 +108,18 @@ def keras_config(net: LSTM) -> dict[str, Any]:
     Parameters
     ----------
     net : LSTM
-        The LSTM, with the same options in both directions.
+        The LSTM.
 
     Returns
     -------
     dict
         ``units``, ``activation``, ``recurrent_activation``, ``use_bias``, ``go_backwards`` and
-        ``zero_output_for_mask``, with ``return_sequences=True``.
+        ``zero_output_for_mask``, with ``return_sequences=True``; of two directions for the layer in ``Bidirectional``.
 
     Raises
     ------
     ValueError
-        Its options are not Keras's.
+        Its options are not Keras's, or differ by direction.
 
     Examples
     --------
@@ -128,26 +128,34 @@ def keras_config(net: LSTM) -> dict[str, Any]:
     >>> config["units"], config["recurrent_activation"]
     (4, 'sigmoid')
     """
-    options = set(options_by_direction(net.options, 1 + net.bidirectional))
-    names = {spec: name for name, spec in KERAS_ACTIVATIONS.items()}
-    (each,) = options if len(options) == 1 else (None,)
-    gates, candidate, output = (None,) * 3 if each is None else each.activations
-    if each is None or candidate != output or each != CellOptions(activations=each.activations):
-        msg = f"`net` has options that Keras cannot express: {net.options}"
+    options = options_by_direction(net.options, 1 + net.bidirectional)
+    if len(set(options)) > 1:
+        msg = f"`net` has options that differ by direction, expected one configuration for both: {options}"
         raise ValueError(msg)
-    for spec in (gates, candidate):
-        if spec not in names:
-            msg = f"`net` has the activation {spec!r}, which Keras cannot express"
-            raise ValueError(msg)
+    activation, recurrent_activation = keras_activations(options[0])
     return {
         "units": net.hidden_size,
-        "activation": names[candidate],  # type: ignore[index]
-        "recurrent_activation": names[gates],  # type: ignore[index]
+        "activation": activation,
+        "recurrent_activation": recurrent_activation,
         "use_bias": net.bias,
         "go_backwards": net.reverse,
         "zero_output_for_mask": net.masked_output == "zero",
         "return_sequences": True,
     }
+
+
+def keras_activations(options: CellOptions) -> tuple[str, str]:
+    """Return Keras's ``activation`` and ``recurrent_activation``; raise ValueError if options are not Keras's."""
+    gates, candidate, output = options.activations
+    if candidate != output or options != CellOptions(activations=options.activations):
+        msg = f"`net` has options that Keras cannot express: {options}"
+        raise ValueError(msg)
+    names = {spec: name for name, spec in KERAS_ACTIVATIONS.items()}
+    for spec in (candidate, gates):
+        if spec not in names:
+            msg = f"`net` has the activation {spec!r}, which Keras cannot express"
+            raise ValueError(msg)
+    return names[candidate], names[gates]
 
 
 def settings_from_onnx(attributes: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from typing import Any
 from lstm_xp._checks import Shape, check_shape, describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import array_namespace
-from lstm_xp._options import CellOptions
+from lstm_xp._options import CellOptions, options_by_direction
 from lstm_xp._typing import Array
 from lstm_xp._weights import Sizes, cell_shapes, state_dict_name
-from lstm_xp.convert._attributes import onnx_attributes, settings_from_keras, settings_from_onnx
+from lstm_xp.convert._attributes import keras_activations, onnx_attributes, settings_from_keras, settings_from_onnx
 from lstm_xp.convert._codec import array_shape, check_expressible, decode, encode, flatten, place_name
 from lstm_xp.convert._layouts import (
     CHAINER,
@@ -174,7 +174,7 @@ from_chainer, to_chainer = _pair(
     CHAINER,
     "chainer",
     "the parameters of Chainer's ``L.LSTM`` or ``L.StatelessLSTM``",
-    "They are what ``chainer.serializers.save_npz`` writes.",
+    "They are what ``chainer.serializers.save_npz`` writes. Several links on top of each other are a sequence.",
 )
 from_equinox, to_equinox = _pair(
     EQUINOX,
@@ -225,7 +225,12 @@ from_openvino, to_openvino = _pair(
     "the constant inputs of OpenVINO's ``LSTMSequence``",
     "An ``LSTMCell`` has no axis for directions: put one of size 1 in front.",
 )
-from_sonnet, to_sonnet = _pair(SONNET, "sonnet", "the variables of a Sonnet 2 ``LSTM``")
+from_sonnet, to_sonnet = _pair(
+    SONNET,
+    "sonnet",
+    "the variables of a Sonnet 2 ``LSTM``",
+    "As NumPy's arrays, ``variable.numpy()``: TensorFlow's do not follow the array API standard.",
+)
 from_concatenated, to_concatenated = _pair(
     CONCATENATED,
     "concatenated",
@@ -318,9 +323,9 @@ def from_tf1(mapping: Any, *, forget_bias: float = 1.0, **settings: Any) -> LSTM
     mapping : mapping of str to array, or sequence of layers
         ``kernel`` (input_size + hidden_size, 4*hidden_size) in the gate order i, g, f, o, ``bias`` (4*hidden_size,),
         and where they are there ``w_i_diag``, ``w_f_diag``, ``w_o_diag`` (hidden_size,), the peepholes, and
-        ``projection/kernel`` (hidden_size, proj_size). What comes before the names does not matter. For several layers
-        or directions, a sequence of layers from the input up, each the mapping of a cell or a pair of them (forward,
-        backward).
+        ``projection/kernel`` (hidden_size, proj_size), as NumPy's arrays. What comes before the names does not matter.
+        For several layers or directions, a sequence of layers from the input up, each the mapping of a cell or a pair
+        of them (forward, backward).
     forget_bias : float, optional
         What the cell was made with. It is added to the forget gate as TensorFlow runs, and becomes the second bias,
         ``bias_hh = (0, forget_bias, 0, 0)``.
@@ -651,6 +656,8 @@ def to_keras(net: LSTM) -> Any:
         It has what Keras cannot express: a projection, peepholes, or some of the options.
     """
     check_expressible(net, KERAS, ("reverse", "options"))
+    for options in options_by_direction(net.options, 1 + net.bidirectional):
+        keras_activations(options)
     layers = [[list(encode(((cell,),), KERAS).values()) for cell in layer] for layer in net.weights]
     lists = tuple([array for cell in layer for array in cell] for layer in layers)
     return lists[0] if len(lists) == 1 else lists
