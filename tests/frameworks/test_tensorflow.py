@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 import lstm_xp as lx
 from tests.frameworks.agreement import Sizes, assert_agrees, assert_same_arrays, cells, few, fill, sizes
 
-pytestmark = pytest.mark.needs("tensorflow")
+pytestmark = [
+    pytest.mark.needs("tensorflow"),
+    pytest.mark.filterwarnings("ignore:`tf.nn.rnn_cell.* is deprecated:UserWarning"),
+]
 
 
 @pytest.mark.needs("tf_keras")
