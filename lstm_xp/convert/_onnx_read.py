@@ -131,7 +131,8 @@ def read(path: Path) -> Model:
     for each in _scopes(scope):
         uses.update(output.name for output in each.graph.output)
         for node in each.graph.node:
-            uses.update(node.input)
+            if node.op_type != "Shape":  # which looks at no number
+                uses.update(node.input)
             if node.op_type == "LSTM" and node.domain in _DOMAINS:
                 nodes.append(_Node(each, node))
     if not nodes and any(node.op_type == "LSTM" for function in model.functions for node in function.node):
