@@ -11,6 +11,7 @@ from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._weights import dotted, find_prefixes
 
+Arrays = Mapping[str, Any]
 Metadata = Mapping[str, str]
 
 # In a file's own metadata, JSON stands under this key.
@@ -59,7 +60,7 @@ class StateDict:
         Which arrays are bfloat16 in the file, which NumPy has only as float32.
     """
 
-    arrays: Mapping[str, Any]
+    arrays: Arrays
     size: int
     settings: Mapping[str, dict[str, Any]]
     bfloat16: frozenset[str] = frozenset()

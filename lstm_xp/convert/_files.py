@@ -14,22 +14,23 @@ from lstm_xp._lstm import LSTM
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted
 from lstm_xp.convert import _keras, _npz, _onnx_read, _onnx_write, _safetensors, _torch_file
-from lstm_xp.convert._contents import Contents
+from lstm_xp.convert._contents import Arrays, Contents, Metadata, encode_settings
 
 PathLike = str | os.PathLike[str]
 
 
 class _Form(NamedTuple):
-    """One kind of file. What `write` is given has NumPy's weights, and a prefix that is empty or ends with a dot."""
+    """One kind of file. All that is written is NumPy's; a prefix is empty or ends with a dot."""
 
     read: Callable[[Path], Contents]
-    write: Callable[[IO[bytes], LSTM, str], None] | None = None
+    write_arrays: Callable[[IO[bytes], Arrays, Metadata], None] | None = None
+    write_model: Callable[[IO[bytes], LSTM, str], None] | None = None
 
 
 FORMS = {
     ".npz": _Form(_npz.read, _npz.write),
     ".safetensors": _Form(_safetensors.read, _safetensors.write),
-    ".onnx": _Form(_onnx_read.read, _onnx_write.write),
+    ".onnx": _Form(_onnx_read.read, write_model=_onnx_write.write),
     ".pt": _Form(_torch_file.read),
     ".pth": _Form(_torch_file.read),
     ".keras": _Form(_keras.read_archive),
@@ -131,21 +132,28 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
         NumPy cannot express the weights' dtype (bfloat16).
     """
     path, prefix = Path(path), dotted(prefix)
-    write = _form_of(path).write
-    if write is None:
-        msg = f"{path}: {path.suffix} files are only read, expected one of {', '.join(writable())}"
-        raise ValueError(msg)
+    form = _writable_form_of(path)
     if not isinstance(net, LSTM):
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
     net = net.to(np, detach=True)
     with written_whole(path) as file:
-        write(file, net, prefix)
+        if form.write_model is not None:
+            form.write_model(file, net, prefix)
+        elif form.write_arrays is not None:
+            arrays = {prefix + name: array for name, array in net.state_dict().items()}
+            form.write_arrays(file, arrays, encode_settings(net, prefix))
 
 
-def writable() -> tuple[str, ...]:
-    """Return the suffixes that `save` knows."""
-    return tuple(suffix for suffix, form in FORMS.items() if form.write is not None)
+def save_arrays(path: PathLike, arrays: Arrays) -> None:
+    """Save arrays that are not under torch's names, which `load` does not read."""
+    path = Path(path)
+    write = _writable_form_of(path).write_arrays
+    if write is None:
+        msg = f"{path}: a {path.suffix} file does not hold arrays under any names, expected .npz or .safetensors"
+        raise ValueError(msg)
+    with written_whole(path) as file:
+        write(file, arrays, {})
 
 
 def open_contents(path: Path) -> Contents:
@@ -238,6 +246,15 @@ def _only_prefix(contents: Contents, path: Path) -> str:
     else:
         msg = f"{path} holds {len(prefixes)} LSTMs, expected a `prefix` out of {', '.join(map(repr, prefixes))}"
     raise ValueError(msg)
+
+
+def _writable_form_of(path: Path) -> _Form:
+    form = _form_of(path)
+    if form.write_arrays is None and form.write_model is None:
+        writable = [suffix for suffix, other in FORMS.items() if other.write_arrays or other.write_model]
+        msg = f"{path} has the suffix {path.suffix!r}, which is only read, expected one of {', '.join(writable)}"
+        raise ValueError(msg)
+    return form
 
 
 def _form_of(path: Path) -> _Form:

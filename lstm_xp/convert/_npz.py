@@ -10,8 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from lstm_xp._lstm import LSTM
-from lstm_xp.convert._contents import METADATA_KEY, StateDict, check_expansion, decode_settings, encode_settings
+from lstm_xp.convert._contents import METADATA_KEY, Arrays, Metadata, StateDict, check_expansion, decode_settings
 
 # The metadata is JSON in the archive's comment, where np.load does not take it for an array.
 _OUR_COMMENT = f'{{"{METADATA_KEY}":'.encode()
@@ -52,8 +51,9 @@ def _read_array(data: bytes) -> np.ndarray:
     return array
 
 
-def write(file: IO[bytes], net: LSTM, prefix: str) -> None:
-    """Write an LSTM with NumPy's weights."""
-    np.savez(file, **{prefix + name: array for name, array in net.state_dict().items()})
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.comment = json.dumps(encode_settings(net, prefix)).encode()
+def write(file: IO[bytes], arrays: Arrays, metadata: Metadata) -> None:
+    """Write NumPy's arrays."""
+    np.savez(file, **arrays)
+    if metadata:
+        with zipfile.ZipFile(file, "a") as archive:
+            archive.comment = json.dumps(metadata).encode()

@@ -5,8 +5,7 @@ from typing import IO
 
 import numpy as np
 
-from lstm_xp._lstm import LSTM
-from lstm_xp.convert._contents import StateDict, decode_settings, encode_settings
+from lstm_xp.convert._contents import Arrays, Metadata, StateDict, decode_settings
 from lstm_xp.convert._torch_file import widened
 
 
@@ -26,9 +25,8 @@ def read(path: Path) -> StateDict:
     return StateDict(arrays, path.stat().st_size, decode_settings(metadata), halves)
 
 
-def write(file: IO[bytes], net: LSTM, prefix: str) -> None:
-    """Write an LSTM with NumPy's weights."""
+def write(file: IO[bytes], arrays: Arrays, metadata: Metadata) -> None:
+    """Write NumPy's arrays."""
     from safetensors.numpy import save
 
-    arrays = {prefix + name: array for name, array in net.state_dict().items()}
-    file.write(save(arrays, metadata=encode_settings(net, prefix)))
+    file.write(save({name: np.ascontiguousarray(array) for name, array in arrays.items()}, metadata=dict(metadata)))
