@@ -212,8 +212,9 @@ def _ordered_dict(items: Any = ()) -> dict[str, Any]:
     return Ignored((str(key), value) for key, value in items)
 
 
-# In place of torch's functions, which are not called.
+# In place of the functions of these names, which are not called.
 _ALLOWED: dict[str, Any] = {
+    "_codecs.encode": lambda text, *_: text,  # how bytes are written
     "collections.OrderedDict": _ordered_dict,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
