@@ -9,7 +9,7 @@ stream tells it to before any check of ours.
 
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import Any
 
 _PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _ARGUMENT = {
@@ -27,7 +27,7 @@ class Ignored(dict[str, Any]):
 
 
 def read_pickle(
-    file: IO[bytes], allowed: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None
+    file: Any, allowed: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None
 ) -> Any:
     """
     Read the data in a pickle, of any protocol.
@@ -35,7 +35,7 @@ def read_pickle(
     Parameters
     ----------
     file : binary file
-        Where the pickle begins; afterwards, where it ends.
+        Where the pickle begins; afterwards, where it ends. Its ``read`` must not make room for more than there is.
     allowed : mapping of str to object
         What the stream may import, by its full name. What is callable may be called with what the stream gives.
     persistent : callable, optional

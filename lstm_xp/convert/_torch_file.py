@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -141,7 +141,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _read_legacy(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
     places: dict[str, int] = {}
     storages: dict[str, _Storage] = {}
-    with path.open("rb") as file:
+    with path.open("rb") as opened:
+        file = _Bounded(opened, size)
         magic, protocol = (read_pickle(file, {}) for _ in range(2))
         if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
             msg = "it is a pickle that torch.save did not write"
@@ -160,6 +161,17 @@ def _read_legacy(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.nd
                 raise ValueError(msg)
             file.seek(end)
     return data, partial(_legacy_numbers, path, places)
+
+
+class _Bounded:
+    """A file that makes no more room than there is to read, whatever length a pickle declares."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.tell, self.seek = file.readline, file.tell, file.seek
+
+    def read(self, length: int) -> bytes:
+        return self._file.read(min(length, self._size - self._file.tell()))
 
 
 def _legacy_numbers(path: Path, places: Mapping[str, int], storage: _Storage) -> np.ndarray:
