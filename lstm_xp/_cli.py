@@ -56,8 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        code: int = options.command(options)
-        return code
+        return int(options.command(options))
     except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         # One line, whatever the message.
         message = " ".join(str(error).split()) or type(error).__name__

@@ -59,12 +59,15 @@ def test_inspect_shows_the_dtype_of_the_file(folder: Path, capsys: pytest.Captur
     import torch
 
     torch.save({"net": torch.nn.LSTM(5, 4, dtype=torch.bfloat16).state_dict()}, "net.pt")
-    assert "net.    1       1           5      4       none        bfloat16  176         torch's" in run(
-        capsys, "inspect", "net.pt"
-    )[1]
+    assert (
+        "net.    1       1           5      4       none        bfloat16  176         torch's"
+        in run(capsys, "inspect", "net.pt")[1]
+    )
 
 
-@pytest.mark.parametrize("target", ["out.npz", "out.safetensors", pytest.param("out.onnx", marks=pytest.mark.needs("onnx"))])
+@pytest.mark.parametrize(
+    "target", ["out.npz", "out.safetensors", pytest.param("out.onnx", marks=pytest.mark.needs("onnx"))]
+)
 @pytest.mark.parametrize("more", [(), ("--prefix", "enc"), ("--to", "torch")])
 def test_convert(folder: Path, capsys: pytest.CaptureFixture[str], target: str, more: tuple[str, ...]) -> None:
     code, out, err = run(capsys, "convert", "net.npz", target, *more)

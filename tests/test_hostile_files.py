@@ -98,10 +98,22 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "a bomb": (".npz", lambda: bomb("weight_hh_l0.npy"), "what it unpacks to would take 268435456 bytes, more than 32"),
     "a bomb for Keras": (".keras", lambda: bomb("config.json"), "what it unpacks to would take 268435456 bytes"),
     "a bomb for torch": (".pt", lambda: bomb("a/data.pkl"), "its archive declares more than the file holds"),
-    "a declared shape": (".npz", lambda: npz(npy((10**6, 10**6), bytes(8))), r"shape \(1000000, 1000000\) and dtype fl"),
-    "more dimensions": (".npz", lambda: npz(npy((1,) * 100, bytes(4))), r"maximum supported dimension for an ndarray is currently 64"),
+    "a declared shape": (
+        ".npz",
+        lambda: npz(npy((10**6, 10**6), bytes(8))),
+        r"shape \(1000000, 1000000\) and dtype fl",
+    ),
+    "more dimensions": (
+        ".npz",
+        lambda: npz(npy((1,) * 100, bytes(4))),
+        r"maximum supported dimension for an ndarray is currently 64",
+    ),
     "a negative shape": (".npz", lambda: npz(npy((-4, -4), bytes(64))), r"can only specify one unknown dimension"),
-    "a format to come": (".npz", lambda: npz(b"\x93NUMPY\x09\x00" + bytes(99)), r"an array has the format \(9, 0\), expected one of"),
+    "a format to come": (
+        ".npz",
+        lambda: npz(b"\x93NUMPY\x09\x00" + bytes(99)),
+        r"an array has the format \(9, 0\), expected one of",
+    ),
     "deep JSON": (".keras", lambda: keras("[" * 10**5), "is not a readable .keras file: maximum recursion depth"),
     "deep layers": (
         ".keras",

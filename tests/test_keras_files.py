@@ -1,4 +1,4 @@
-"""Keras's files, made by hand as each version of Keras writes them; tests/frameworks has those that Keras itself wrote."""
+"""Keras's files, made by hand as each version writes them; tests/frameworks has those that Keras itself wrote."""
 
 import io
 import json
@@ -64,7 +64,11 @@ def forms() -> dict[str, Callable[[Path], tuple[Path, str, Case]]]:
     ((one,),), ((ahead, back),) = ONE.weights(), BOTH.weights()
 
     def keras_2(path: Path) -> tuple[Path, str, Case]:
-        write(path / "net.h5", named("model_weights/first/first", keras_arrays(one), OLD), model_config=model_config(LAYER))
+        write(
+            path / "net.h5",
+            named("model_weights/first/first", keras_arrays(one), OLD),
+            model_config=model_config(LAYER),
+        )
         return path / "net.h5", "first", ONE
 
     def keras_1_config(path: Path) -> tuple[Path, str, Case]:
@@ -79,8 +83,9 @@ def forms() -> dict[str, Callable[[Path], tuple[Path, str, Case]]]:
     def tensorflow_2(path: Path) -> tuple[Path, str, Case]:
         arrays = named("both/both/forward_first/lstm_cell_1/", keras_arrays(ahead), OLD)
         arrays |= named("both/both/backward_first/lstm_cell_2", keras_arrays(back), OLD)
-        write(path / "net.h5", {f"model_weights/{name}": array for name, array in arrays.items()}, model_config=model_config(
-            {"class_name": "Bidirectional", "config": {"name": "both", "layer": LAYER}}))  # fmt: skip
+        layer = {"class_name": "Bidirectional", "config": {"name": "both", "layer": LAYER}}
+        inside = {f"model_weights/{name}": array for name, array in arrays.items()}
+        write(path / "net.h5", inside, model_config=model_config(layer))
         return path / "net.h5", "both", BOTH
 
     def cudnn(path: Path) -> tuple[Path, str, Case]:
@@ -97,8 +102,8 @@ def forms() -> dict[str, Callable[[Path], tuple[Path, str, Case]]]:
         return path / "net.hdf5", "both", case
 
     def keras_3_h5(path: Path) -> tuple[Path, str, Case]:
-        write(path / "net.h5", named("model_weights/first/model/first/lstm_cell", keras_arrays(one), NEW),
-              model_config=model_config(LAYER), keras_version="3.4.1")  # fmt: skip
+        arrays = named("model_weights/first/model/first/lstm_cell", keras_arrays(one), NEW)
+        write(path / "net.h5", arrays, model_config=model_config(LAYER), keras_version="3.4.1")
         return path / "net.h5", "first", ONE
 
     def keras_3_weights(path: Path) -> tuple[Path, str, Case]:
@@ -117,7 +122,10 @@ def forms() -> dict[str, Callable[[Path], tuple[Path, str, Case]]]:
         arrays |= named(f"{start}/functional/{start}/lstm_1/cell/vars", keras_arrays(one), VARS)
         write(stream, arrays)  # type: ignore[arg-type]
         deep = [LAYER | {"config": LAYER["config"] | {"name": name}} for name in ("a", "b", "c")]  # type: ignore[operator]
-        inner = {"class_name": "Functional", "config": {"name": "inner", "layers": [deep[1], {"class_name": "Dense"}, deep[2]]}}
+        inner = {
+            "class_name": "Functional",
+            "config": {"name": "inner", "layers": [deep[1], {"class_name": "Dense"}, deep[2]]},
+        }
         with zipfile.ZipFile(path / "net.keras", "w") as archive:
             archive.writestr("metadata.json", json.dumps({"keras_version": "3.0.0"}))
             archive.writestr("config.json", model_config(deep[0], inner))
@@ -126,7 +134,16 @@ def forms() -> dict[str, Callable[[Path], tuple[Path, str, Case]]]:
 
     return {
         each.__name__: each
-        for each in (keras_2, keras_1_config, weights_alone, tensorflow_2, cudnn, cudnn_both, keras_3_h5, keras_3_weights)
+        for each in (
+            keras_2,
+            keras_1_config,
+            weights_alone,
+            tensorflow_2,
+            cudnn,
+            cudnn_both,
+            keras_3_h5,
+            keras_3_weights,
+        )
     } | {
         "keras_3_archive": keras_3_archive,
         "tensorflow_archive": lambda path: keras_3_archive(path, "_layer_checkpoint_dependencies"),
@@ -150,8 +167,9 @@ def test_every_form(tmp_path: Path, form: str) -> None:
 def test_configurations_become_options(tmp_path: Path, version: str, slope: float) -> None:
     ((cell,),) = ONE.weights()
     config = {"name": "first", "recurrent_activation": "hard_sigmoid", "activation": "softsign", "go_backwards": True}
-    write(tmp_path / "net.h5", named("model_weights/first/first", keras_arrays(cell), OLD),
-          model_config=model_config({"class_name": "LSTM", "config": config}), model_weights__keras_version=version)  # fmt: skip
+    arrays = named("model_weights/first/first", keras_arrays(cell), OLD)
+    model = model_config({"class_name": "LSTM", "config": config})
+    write(tmp_path / "net.h5", arrays, model_config=model, model_weights__keras_version=version)
     net = lx.load(tmp_path / "net.h5")
     assert net.options == lx.CellOptions(activations=(("hard_sigmoid", slope, 0.5), "softsign", "softsign"))
     assert net.reverse
@@ -163,14 +181,24 @@ def test_configurations_become_options(tmp_path: Path, version: str, slope: floa
     [
         ({"class_name": "NASLayer", "config": {"name": "first"}}, "it is a NASLayer, expected one of LSTM"),
         ({"class_name": "LSTM", "config": {"name": "first", "activation": "gelu"}}, "`activation` is 'gelu', expected"),
-        ({"class_name": "RNN", "config": {"name": "first", "cell": {"class_name": "GRUCell", "config": {}}}}, "a GRUCell"),
-        ({"class_name": "Bidirectional", "config": {"name": "first", "merge_mode": "sum", "layer": LAYER}}, "`merge_mode`"),
+        (
+            {"class_name": "RNN", "config": {"name": "first", "cell": {"class_name": "GRUCell", "config": {}}}},
+            "a GRUCell",
+        ),
+        (
+            {"class_name": "Bidirectional", "config": {"name": "first", "merge_mode": "sum", "layer": LAYER}},
+            "`merge_mode`",
+        ),
     ],
     ids=["class", "activation", "cell", "merge_mode"],
 )
 def test_layers_that_cannot_be_expressed_are_refused(tmp_path: Path, layer: Any, message: str) -> None:
     ((cell,),) = ONE.weights()
-    write(tmp_path / "net.h5", named("model_weights/first/first", keras_arrays(cell), OLD), model_config=model_config(layer))
+    write(
+        tmp_path / "net.h5",
+        named("model_weights/first/first", keras_arrays(cell), OLD),
+        model_config=model_config(layer),
+    )
     with pytest.raises(ValueError, match=f"net.h5: the layer 'first': .*{message}"):
         lx.load(tmp_path / "net.h5")
 
@@ -214,5 +242,7 @@ def test_other_files_and_other_places(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "net.h5", "r+") as file:
         del file["rnn/rnn/kernel:0"]
         file["rnn/rnn"].create_dataset("kernel:0", (10**9, 16), "f4", chunks=(16, 16))
-    with pytest.raises(ValueError, match="/rnn/rnn/kernel:0 would take 64000000000 bytes, more than 32 times the file's"):
+    with pytest.raises(
+        ValueError, match="/rnn/rnn/kernel:0 would take 64000000000 bytes, more than 32 times the file's"
+    ):
         lx.load(tmp_path / "net.h5")

@@ -26,7 +26,10 @@ WRITTEN: dict[str, tuple[Case, dict[str, Any]]] = {
     "peepholes": (CASE.replace(peephole=True), {}),
     "options": (CASE.replace(peephole=True), {"options": GIVEN}),
     "options by direction": (CASE, {"options": BOTH}),
-    "others": (CASE, {"options": lx.CellOptions(activations=(("affine", 0.2, 0.3), ("thresholded_relu", 0.1), "softsign"))}),
+    "others": (
+        CASE,
+        {"options": lx.CellOptions(activations=(("affine", 0.2, 0.3), ("thresholded_relu", 0.1), "softsign"))},
+    ),
     "one bias": (CASE.replace(bias=("bias_hh",)), {}),
     "no bias": (CASE.replace(bias=()), {"dropout": 0.5}),
     "hold": (CASE.replace(batch_first=True), {"masked_output": "hold"}),
@@ -137,7 +140,9 @@ def test_settings_that_do_not_go_with_the_nodes_are_refused(tmp_path: Path) -> N
             if attribute.name == "clip":
                 attribute.f = 0.5
     onnx.save(model, tmp_path / "net.onnx")
-    with pytest.raises(ValueError, match="net.onnx: its nodes have the attributes .*'clip': 0.5.*, but its settings are"):
+    with pytest.raises(
+        ValueError, match="net.onnx: its nodes have the attributes .*'clip': 0.5.*, but its settings are"
+    ):
         lx.load(tmp_path / "net.onnx")
 
 
@@ -199,7 +204,9 @@ def write_graph(path: Path, nodes: Sequence[Any], constants: dict[str, Any], out
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def stacked(path: Path, case: Case, between: Sequence[Any], last: str, constants: Any = None, **attributes: Any) -> None:
+def stacked(
+    path: Path, case: Case, between: Sequence[Any], last: str, constants: Any = None, **attributes: Any
+) -> None:
     """Write two LSTM nodes with others in between, from `Y` to the name that the second one reads."""
     from onnx import helper
 
@@ -211,7 +218,13 @@ def stacked(path: Path, case: Case, between: Sequence[Any], last: str, constants
     nodes = [
         helper.make_node("LSTM", ["x", "W", "R", "B", *more], ["Y"], name="one", **common),
         *between,
-        helper.make_node("LSTM", [last, *(f"{name}1" if name else "" for name in ("W", "R", "B", *more))], ["Z"], name="two", **common),
+        helper.make_node(
+            "LSTM",
+            [last, *(f"{name}1" if name else "" for name in ("W", "R", "B", *more))],
+            ["Z"],
+            name="two",
+            **common,
+        ),
     ]
     arrays = first | {f"{name}1": array for name, array in second.items()}
     write_graph(path, nodes, arrays | (constants or {}), "Z")
@@ -383,7 +396,11 @@ def test_weights_in_a_file_beside(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Sequence[Any], dict[str, Any], str]] = {
-    "unknown attribute": ((("LSTM", "x W R B", "Y", {"zoneout": 0.1}),), {}, "the LSTM node 'Y': `zoneout` is not an at"),
+    "unknown attribute": (
+        (("LSTM", "x W R B", "Y", {"zoneout": 0.1}),),
+        {},
+        "the LSTM node 'Y': `zoneout` is not an at",
+    ),
     "unknown activation": (
         (("LSTM", "x W R B", "Y", {"activations": ["Sigmoid", "Gelu", "Tanh"]}),),
         {},

@@ -118,7 +118,9 @@ def test_big_endian(tmp_path: Path) -> None:
     expected = lx.load(tmp_path / "net.pt").state_dict()
     changed_member(tmp_path / "net.pt", "byteorder", lambda _: b"big")
     for key in range(len(expected)):
-        changed_member(tmp_path / "net.pt", f"/data/{key}", lambda data: np.frombuffer(data, "<f4").astype(">f4").tobytes())
+        changed_member(
+            tmp_path / "net.pt", f"/data/{key}", lambda data: np.frombuffer(data, "<f4").astype(">f4").tobytes()
+        )
     swapped = lx.load(tmp_path / "net.pt").state_dict()
     for name, array in expected.items():
         assert np.array_equal(swapped[name], array)
@@ -131,7 +133,9 @@ def test_big_endian(tmp_path: Path) -> None:
 def test_torch_is_not_imported(tmp_path: Path) -> None:
     save(torch_module(CASE).state_dict(), tmp_path / "net.pt")
     program = f"import sys, lstm_xp as lx; lx.load({str(tmp_path / 'net.pt')!r}); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "False\n"
+    )
 
 
 class Command:
@@ -163,12 +167,16 @@ def test_code_is_refused_and_named_and_not_run(tmp_path: Path, zipped: bool) -> 
 
 def test_whole_modules_are_refused_by_name(tmp_path: Path) -> None:
     save(torch_module(CASE), tmp_path / "module.pt")
-    with pytest.raises(ValueError, match=r"it asks for 'torch.nn.modules.rnn.LSTM', .* as torch.save writes of a state_d"):
+    with pytest.raises(
+        ValueError, match=r"it asks for 'torch.nn.modules.rnn.LSTM', .* as torch.save writes of a state_d"
+    ):
         lx.load(tmp_path / "module.pt")
     with zipfile.ZipFile(tmp_path / "script.pt", "w") as archive:  # as torch.jit.save does
         for name in ("data.pkl", "constants.pkl", "code/net.py"):
             archive.writestr(f"net/{name}", b"\x80\x02}.")
-    with pytest.raises(ValueError, match="it is a TorchScript archive, expected what torch.save writes of a module's st"):
+    with pytest.raises(
+        ValueError, match="it is a TorchScript archive, expected what torch.save writes of a module's st"
+    ):
         lx.load(tmp_path / "script.pt")
 
 
@@ -176,7 +184,9 @@ def stream(*opcodes: bytes) -> bytes:
     return b"\x80\x02" + b"".join(opcodes) + b"."
 
 
-def tensor(numel: int, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...], kind: str = "FloatStorage") -> bytes:
+def tensor(
+    numel: int, offset: int, shape: tuple[Any, ...], strides: tuple[Any, ...], kind: str = "FloatStorage"
+) -> bytes:
     """Return the pickle of a dict with one tensor."""
 
     class Storage:
@@ -208,7 +218,13 @@ def tensor(numel: int, offset: int, shape: tuple[Any, ...], strides: tuple[Any, 
         (4, 0, (2, 2), (1,), r"shape \(2, 2\), strides \(1,\)"),
         (4, 0, (2.0,), (1,), r"shape \(2.0,\)"),
         (4, 0, (True,), (1,), r"shape \(True,\)"),
-        (10**12, 0, (10**6, 10**6), (10**6, 1), r"its storage '0' has 16 bytes, expected 1000000000000 of torch.FloatStor"),
+        (
+            10**12,
+            0,
+            (10**6, 10**6),
+            (10**6, 1),
+            r"its storage '0' has 16 bytes, expected 1000000000000 of torch.FloatStor",
+        ),
         (4, 0, (10**6, 10**6), (0, 0), "its weights would take 4000000000000 bytes, more than 32 times the file's"),
         (4, 0, (10**30,), (0,), "huge.pt"),
         (4, 0, (1,) * 100, (0,) * 100, "huge.pt"),
@@ -237,7 +253,10 @@ def test_the_tensor_made_by_hand_can_be(tmp_path: Path) -> None:
 PICKLES = {
     "a quantised tensor": (stream(b"ctorch._utils\n_rebuild_qtensor\n"), "it asks for 'torch._utils._rebuild_qtensor'"),
     "sets attributes": (stream(b"ccollections\nOrderedDict\n", b"}b"), "sets attributes of what should have none"),
-    "attributes of a function": (stream(b"ctorch._utils\n_rebuild_parameter\n", b"}b"), "sets attributes of what should"),
+    "attributes of a function": (
+        stream(b"ctorch._utils\n_rebuild_parameter\n", b"}b"),
+        "sets attributes of what should",
+    ),
     "a tuple as a key": (stream(b"}", b")Ns"), "it has a tuple for a key"),
     "an object": (stream(b"ccollections\nOrderedDict\n", b")\x81"), "it uses the pickle operation NEWOBJ"),
     "an extension": (stream(b"\x82\x01"), "it uses the pickle operation EXT1"),
@@ -279,7 +298,9 @@ def test_other_archives(tmp_path: Path) -> None:
         lx.load(tmp_path / "net.pt")
     with tarfile.open(tmp_path / "old.pt", "w") as tar:
         tar.add(tmp_path / "net.pt", "net.pt")
-    with pytest.raises(ValueError, match="old.pt .* it is neither a zip archive nor a pickle; if torch.load can read it"):
+    with pytest.raises(
+        ValueError, match="old.pt .* it is neither a zip archive nor a pickle; if torch.load can read it"
+    ):
         lx.load(tmp_path / "old.pt")
     np.savez(tmp_path / "arrays.npz", a=np.ones(3))
     (tmp_path / "arrays.npz").rename(tmp_path / "arrays.pt")
@@ -296,5 +317,7 @@ def test_other_archives(tmp_path: Path) -> None:
 def test_cut_off_files_of_old(tmp_path: Path, cut: int) -> None:
     save(torch_module(CASE).state_dict(), tmp_path / "net.pt", zipped=False)
     (tmp_path / "net.pt").write_bytes((tmp_path / "net.pt").read_bytes()[:-cut])
-    with pytest.raises(ValueError, match="net.pt is not a readable .pt file: its storage '.*' (is cut off|has 0 numbers)"):
+    with pytest.raises(
+        ValueError, match="net.pt is not a readable .pt file: its storage '.*' (is cut off|has 0 numbers)"
+    ):
         lx.load(tmp_path / "net.pt")

@@ -75,7 +75,7 @@ class StateDict:
         prefix = dotted(prefix)
         inside = {name for name in self.arrays if name.startswith(prefix)}
         # The names alone tell what is missing or unknown; of arrays outside the prefix only they are needed.
-        arrays = {name: _native(self.arrays[name]) if name in inside else None for name in self.arrays}
+        arrays: dict[str, Any] = dict.fromkeys(self.arrays) | {name: _native(self.arrays[name]) for name in inside}
         check_expansion(sum(arrays[name].nbytes for name in inside), self.size, "its weights")
         dtype = None
         if halves := self.bfloat16 & inside:

@@ -62,9 +62,12 @@ def load(
     ``.h5``, ``.hdf5``  those of Keras 2, the layers for cuDNN included         ``[keras]``
     =================== ======================================================= =============
 
-    The last column is the extra to install. No code of the file is ever run. Settings that `save` stored with the
+    The last column is the extra to install. No code of the file is ever run, and what is broken, or made to fill the
+    memory, is refused. That holds less for Keras's files: the HDF5 library hangs or crashes on some broken ones; read
+    those of strangers in a process of their own. Settings that `save` stored with the
     arrays are restored, and what a node or layer says of itself (activations, direction) becomes `options` and so on.
-    A state that a model starts from is no part of the LSTM: it is an argument of the call.
+    Weights alone do not say it: for Keras's the activations are then those of its default, sigmoid and tanh. A state
+    that a model starts from is no part of the LSTM: it is an argument of the call.
 
     Parameters
     ----------

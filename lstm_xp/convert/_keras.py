@@ -11,7 +11,7 @@ import json
 import re
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ class _Layer(NamedTuple):
     """A layer as a configuration describes it."""
 
     kind: str
-    config: Mapping[str, Any]
+    config: dict[str, Any]
 
 
 def read(path: Path) -> Model:
@@ -80,7 +80,7 @@ def _model(file: Any, root: str, opener: _Opener, size: int, version: str, model
         name = _name(file, place) if layer is None else layer.config["name"]
         name = name if name not in readers else "/".join(place)
         arrays = [array for path in paths for array in cells[path]]
-        readers[name] = partial(_read_layer, name, opener, size, arrays, layer, int(version.split(".")[0]))
+        readers[name] = partial(_read_layer, name, opener, size, arrays, layer, int(version.split(".", maxsplit=1)[0]))
     return Model(readers)
 
 
@@ -112,7 +112,7 @@ def _find_cells(group: Any) -> dict[tuple[str, ...], list[str]]:
     cells = {}
     for parents, items in groups.items():
         names = ("0", "1", "2") if parents[-1:] == ("vars",) else ("kernel", "recurrent_kernel", "bias")
-        found = [items.get(name) for name in names]
+        found: list[Any] = [items.get(name) for name in names]
         if all(item is not None and item.ndim == 2 for item in found[:2]):
             (_, columns), (rows, same) = found[0].shape, found[1].shape
             if columns == same == 4 * rows and (parents[-1:] != ("vars",) or len(items) in (2, 3)):
@@ -129,7 +129,9 @@ def _join_directions(cells: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ..
     joined = {}
     for place, parents in places.items():
         last = place[-1] if place else ""
-        other = {a: (*place[:-1], last.replace(a, b, 1)) for a, b in (("forward_", "backward_"), ("backward_", "forward_"))}
+        other = {
+            a: (*place[:-1], last.replace(a, b, 1)) for a, b in (("forward_", "backward_"), ("backward_", "forward_"))
+        }
         if last.startswith("forward_") and other["forward_"] in places:
             joined[place[:-1]] = [parents, places[other["forward_"]]]
         elif not (last.startswith("backward_") and other["backward_"] in places):
@@ -181,7 +183,7 @@ def _name(file: Any, place: tuple[str, ...]) -> str:
     return "/".join(part for k, part in enumerate(parts) if part != parts[k - 1] or k == 0)
 
 
-def _lstm_config(layer: _Layer) -> Mapping[str, Any]:
+def _lstm_config(layer: _Layer) -> dict[str, Any]:
     """Return the configuration of a layer as that of an ``LSTM`` or a ``Bidirectional`` of them."""
     kind, config = layer
     if kind not in _LAYERS:

@@ -8,7 +8,7 @@ itself, in branches and loops too.
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from lstm_xp._lstm import LSTM
-from lstm_xp.convert._contents import Held, Model, check_expansion, decode_settings
 from lstm_xp.convert._attributes import onnx_attributes
+from lstm_xp.convert._contents import Held, Model, check_expansion, decode_settings
 from lstm_xp.convert._frameworks import from_onnx
 from lstm_xp.convert._onnx_write import BIASES_KEY, NODE
 
@@ -63,7 +63,7 @@ class _Scope:
             tensor = self.initialisers[name]
             if uses_external_data(tensor):
                 load_external_data_for_tensor(tensor, str(self.folder))
-            array = numpy_helper.to_array(tensor)
+            array: np.ndarray = numpy_helper.to_array(tensor)
         elif name in self.producers:
             array = self._fold(self.producers[name], name, depth)
         elif self.outer is not None:
@@ -80,7 +80,8 @@ class _Scope:
         from onnx.reference import ReferenceEvaluator
 
         if node.op_type not in _FOLDED or node.domain not in _DOMAINS:
-            msg = f"{name!r} is computed by {node.op_type}, expected a constant, or one after {', '.join(sorted(_FOLDED))}"
+            known = ", ".join(sorted(_FOLDED))
+            msg = f"{name!r} is computed by {node.op_type}, expected a constant, or one after {known}"
             raise ValueError(msg)
         given = {each: self.constant(each, depth + 1) for each in node.input if each}
         if node.op_type == "Mul" and any(array.ndim > 1 or array.size > 8 for array in given.values()):
@@ -139,7 +140,7 @@ def read(path: Path) -> Model:
         msg = "its LSTM is in a function; onnx.inliner.inline_local_functions puts it into the graph"
         raise ValueError(msg)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    stored, readers = decode_settings(metadata), {}
+    stored, readers = decode_settings(metadata), dict[str, Callable[[], Held]]()
     for chain in _chains(nodes, uses):
         name = chain[0].name
         prefix = name.removesuffix(f"{NODE}0")
@@ -219,7 +220,7 @@ def _alike(below: _Node, above: _Node) -> bool:
 
 def _layer_below(node: _Node, by_output: Mapping[tuple[int, str], _Node], uses: Counter[str]) -> _Node | None:
     """Return the node whose output is this one's input in another layout, and is used for nothing else."""
-    scope, name, between = node.scope, node.input(0), []
+    scope, name, between = node.scope, node.input(0), list[Any]()
     while uses[name] == 1 and len(between) <= _DEEPEST:
         below = by_output.get((id(scope), name))
         if below is not None:

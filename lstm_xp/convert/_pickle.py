@@ -9,7 +9,7 @@ stream tells it to before any check of ours.
 
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 _PUSHED = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _ARGUMENT = {
@@ -26,9 +26,7 @@ class Ignored(dict[str, Any]):
     """A dict whose attributes are of no interest: what the stream sets there is dropped."""
 
 
-def read_pickle(
-    file: Any, allowed: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None
-) -> Any:
+def read_pickle(file: Any, allowed: Mapping[str, Any], persistent: Callable[[Any], Any] | None = None) -> Any:
     """
     Read the data in a pickle, of any protocol.
 
@@ -69,8 +67,8 @@ def read_pickle(
         return function(*arguments)
 
     try:
-        for opcode, argument, _ in pickletools.genops(file):
-            name = opcode.name
+        for opcode, given, _ in pickletools.genops(file):
+            name, argument = opcode.name, cast("Any", given)
             if name in _ARGUMENT:
                 stack.append(argument)
             elif name in _PUSHED:
@@ -149,6 +147,6 @@ def _set_items(target: Any, items: list[Any]) -> Any:
 
 def _look_up(name: str, allowed: Mapping[str, Any]) -> Any:
     if name not in allowed:
-        msg = f"it asks for {name!r}, which is not run; a file of tensors alone is, as torch.save writes of a state_dict()"
+        msg = f"it asks for {name!r}, which is not run; expected tensors alone, as torch.save writes of a state_dict()"
         raise ValueError(msg)
     return allowed[name]

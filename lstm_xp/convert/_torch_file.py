@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -126,7 +126,7 @@ def _read_zip(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.ndarr
     return data, partial(_zip_numbers, path, folder, "<" if order == b"little" else ">")
 
 
-def _zip_numbers(path: Path, folder: str, order: str, storage: _Storage) -> np.ndarray:
+def _zip_numbers(path: Path, folder: str, order: Literal["<", ">"], storage: _Storage) -> np.ndarray:
     with zipfile.ZipFile(path) as archive:
         return _numbers(_member(archive, f"{folder}data/{storage.key}"), order, storage)
 
@@ -184,7 +184,7 @@ def _itemsize(storage: _Storage) -> int:
     return np.dtype(_DTYPES[storage.kind]).itemsize
 
 
-def _numbers(data: bytes, order: str, storage: _Storage) -> np.ndarray:
+def _numbers(data: bytes, order: Literal["<", ">"], storage: _Storage) -> np.ndarray:
     if len(data) != storage.numel * _itemsize(storage):
         msg = f"its storage {storage.key!r} has {len(data)} bytes, expected {storage.numel} of {storage.kind}"
         raise ValueError(msg)
@@ -213,7 +213,9 @@ def _read_pickle(file: Any, storages: dict[str, _Storage] | None = None) -> Any:
     return read_pickle(file, _ALLOWED, persistent)
 
 
-def _rebuild_tensor(storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any) -> _Tensor:
+def _rebuild_tensor(
+    storage: _Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: Any
+) -> _Tensor:
     if not isinstance(storage, _Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         msg = "a tensor is not described as torch.save does"
         raise ValueError(msg)
