@@ -60,3 +60,27 @@ def run_from_config(net_config: dict[str, Any], weights: list[np.ndarray], x: np
     layer.build(x.shape)
     layer.set_weights(weights)
     return keras.ops.convert_to_numpy(layer(x))
+
+
+def save_model(folder: str, x: np.ndarray) -> dict[str, np.ndarray]:
+    """Save a model in every form; return what its layers give, one after the other."""
+    import keras
+
+    layers = keras.layers
+    inner = keras.Sequential([layers.LSTM(6, return_sequences=True, name="deep")], name="inner")
+    lstms = [
+        layers.LSTM(4, return_sequences=True, activation="softsign", name="first"),
+        layers.Bidirectional(layers.LSTM(3, return_sequences=True, recurrent_activation="hard_sigmoid"), name="both"),
+        layers.RNN(layers.LSTMCell(2, use_bias=False), return_sequences=True, name="rnn"),
+        inner,
+    ]
+    model = keras.Sequential([layers.Input(x.shape[1:]), *lstms, layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.save(f"{folder}/model.keras")
+    model.save(f"{folder}/model.h5")
+    model.save_weights(f"{folder}/model.weights.h5")
+    outputs = {}
+    for layer in lstms:
+        x = keras.ops.convert_to_numpy(layer(keras.ops.convert_to_tensor(x)))
+        outputs["deep" if layer is inner else layer.name] = x
+    return outputs
