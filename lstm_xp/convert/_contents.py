@@ -1,7 +1,8 @@
 """What a file holds: LSTMs under prefixes, whatever the kind of file; and the settings that `save` stored with them."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -111,6 +112,19 @@ class Model:
                 return reader()
         msg = f"no LSTM under the prefix {prefix!r}; there are {', '.join(map(repr, self.readers)) or 'none'}"
         raise ValueError(msg)
+
+
+@contextmanager
+def errors_about(what: str) -> Iterator[None]:
+    """Let errors in the values or types of what a file holds say what they are about."""
+    try:
+        yield
+    except TypeError as error:
+        msg = f"{what}: {error}"
+        raise TypeError(msg) from error
+    except ValueError as error:
+        msg = f"{what}: {error}"
+        raise ValueError(msg) from error
 
 
 def check_expansion(size: int, file_size: int, what: str) -> None:

@@ -14,7 +14,7 @@ from lstm_xp._lstm import LSTM
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted
 from lstm_xp.convert import _keras, _npz, _onnx_read, _onnx_write, _safetensors, _torch_file
-from lstm_xp.convert._contents import Arrays, Contents, Metadata, encode_settings
+from lstm_xp.convert._contents import Arrays, Contents, Metadata, encode_settings, errors_about
 
 PathLike = str | os.PathLike[str]
 
@@ -25,17 +25,18 @@ class _Form(NamedTuple):
     read: Callable[[Path], Contents]
     write_arrays: Callable[[IO[bytes], Arrays, Metadata], None] | None = None
     write_model: Callable[[IO[bytes], LSTM, str], None] | None = None
+    extra: str = ""
 
 
 FORMS = {
     ".npz": _Form(_npz.read, _npz.write),
-    ".safetensors": _Form(_safetensors.read, _safetensors.write),
-    ".onnx": _Form(_onnx_read.read, write_model=_onnx_write.write),
+    ".safetensors": _Form(_safetensors.read, _safetensors.write, extra="files"),
+    ".onnx": _Form(_onnx_read.read, write_model=_onnx_write.write, extra="onnx"),
     ".pt": _Form(_torch_file.read),
     ".pth": _Form(_torch_file.read),
-    ".keras": _Form(_keras.read_archive),
-    ".h5": _Form(_keras.read),
-    ".hdf5": _Form(_keras.read),
+    ".keras": _Form(_keras.read_archive, extra="keras"),
+    ".h5": _Form(_keras.read, extra="keras"),
+    ".hdf5": _Form(_keras.read, extra="keras"),
 }
 
 
@@ -140,7 +141,7 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
     net = net.to(np, detach=True)
-    with written_whole(path) as file:
+    with _missing_libraries_named(path, form), written_whole(path) as file:
         if form.write_model is not None:
             form.write_model(file, net, prefix)
         elif form.write_arrays is not None:
@@ -162,7 +163,7 @@ def save_arrays(path: PathLike, arrays: Arrays) -> None:
 def open_contents(path: Path) -> Contents:
     """Return what a file holds."""
     form = _form_of(path)
-    with _broken_files_named(path):
+    with _missing_libraries_named(path, form), _broken_files_named(path):
         return form.read(path)
 
 
@@ -210,16 +211,23 @@ def _os_errors_naming(path: Path) -> Iterator[None]:
 def errors_naming(path: Path) -> Iterator[None]:
     """Let errors in what a file holds name the file."""
     try:
-        yield
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        msg = f"{path}: {error}"
-        raise kind(msg) from error
-    except (ImportError, OSError):
+        with errors_about(str(path)):
+            yield
+    except (ImportError, OSError, TypeError, ValueError):
         raise
     except Exception as error:  # what is read late breaks late, with errors of each library's own
         msg = f"{path} is not a readable {path.suffix} file: {error}"
         raise ValueError(msg) from error
+
+
+@contextmanager
+def _missing_libraries_named(path: Path, form: _Form) -> Iterator[None]:
+    """Let an ImportError say what to install."""
+    try:
+        yield
+    except ImportError as error:
+        msg = f"{path}: a {path.suffix} file needs the extra lstm_xp[{form.extra}]: {error}"
+        raise ImportError(msg, name=error.name) from error
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lstm_xp.convert._contents import Held, Model, check_expansion
+from lstm_xp.convert._contents import Held, Model, check_expansion, errors_about
 from lstm_xp.convert._frameworks import from_keras
 
 _LAYERS = ("LSTM", "LSTMCell", "CuDNNLSTM", "RNN", "Bidirectional")
@@ -42,7 +42,12 @@ def read(path: Path) -> Model:
         root = "model_weights" if "model_weights" in file else ""
         version = _text((file[root] if root else file).attrs.get("keras_version", "3"))
         model = json.loads(_text(file.attrs.get("model_config", "null")))
-        return _model(file, root, opener, size, version, model)
+        layers = {layer.config["name"]: layer for layer in _described(model).values()}
+
+        def layer_at(place: tuple[str, ...]) -> _Layer | None:
+            return next((layers[part] for part in place[::-1] if part in layers), None)
+
+        return _model(file, root, opener, size, version, layer_at)
 
 
 def read_archive(path: Path) -> Model:
@@ -52,9 +57,9 @@ def read_archive(path: Path) -> Model:
         check_expansion(sum(member.file_size for member in archive.infolist()), size, "what it unpacks to")
         version = json.loads(archive.read("metadata.json"))["keras_version"]
         model = json.loads(archive.read("config.json"))
-    opener = partial(_open_archive, path)
+    layers, opener = _described(model), partial(_open_archive, path)
     with opener() as file:
-        return _model(file, "", opener, size, version, model)
+        return _model(file, "", opener, size, version, lambda place: layers.get("/".join(place)))
 
 
 def _open(path: Path) -> Any:
@@ -71,12 +76,18 @@ def _open_archive(path: Path) -> Any:
         return h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r")
 
 
-def _model(file: Any, root: str, opener: _Opener, size: int, version: str, model: Any) -> Model:
+def _model(
+    file: Any,
+    root: str,
+    opener: _Opener,
+    size: int,
+    version: str,
+    layer_at: Callable[[tuple[str, ...]], _Layer | None],
+) -> Model:
     cells = _find_cells(file[root] if root else file)
-    by_path, by_name = _described(model)
     readers: dict[str, Callable[[], Held]] = {}
     for place, paths in _join_directions(cells).items():
-        layer = by_path.get("/".join(place)) or next((by_name[part] for part in place[::-1] if part in by_name), None)
+        layer = layer_at(place)
         name = _name(file, place) if layer is None else layer.config["name"]
         name = name if name not in readers else "/".join(place)
         arrays = [array for path in paths for array in cells[path]]
@@ -86,15 +97,11 @@ def _model(file: Any, root: str, opener: _Opener, size: int, version: str, model
 
 def _read_layer(name: str, opener: _Opener, size: int, arrays: list[str], layer: _Layer | None, major: int) -> Held:
     """Return the LSTM of one layer."""
-    try:
+    with errors_about(f"the layer {name!r}"):
         config = None if layer is None else _lstm_config(layer)
         with opener() as file:
             weights = [_read_array(file[array], size) for array in arrays]
         return Held(from_keras(_without_cudnn(weights), config, version=major))
-    except (ValueError, TypeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        msg = f"the layer {name!r}: {error}"
-        raise kind(msg) from error
 
 
 def _find_cells(group: Any) -> dict[tuple[str, ...], list[str]]:
@@ -139,8 +146,8 @@ def _join_directions(cells: Mapping[tuple[str, ...], Any]) -> dict[tuple[str, ..
     return joined
 
 
-def _described(model: Any) -> tuple[dict[str, _Layer], dict[str, _Layer]]:
-    """Return the layers of a model's configuration that may be LSTMs, by where Keras 3 saves them, and by name."""
+def _described(model: Any) -> dict[str, _Layer]:
+    """Return the layers of a model's configuration that may be LSTMs, by where Keras 3 saves them."""
     by_path = {}
     todo: list[tuple[str, Any]] = [("", model)]
     while todo:
@@ -165,7 +172,7 @@ def _described(model: Any) -> tuple[dict[str, _Layer], dict[str, _Layer]]:
     lstms = {path: layer for path, layer in by_path.items() if "layers" not in layer.config}
     # What TensorFlow's Keras 2 writes into a .keras file.
     old = {path.replace("layers/", "_layer_checkpoint_dependencies/"): layer for path, layer in lstms.items()}
-    return old | lstms, {layer.config["name"]: layer for layer in lstms.values()}
+    return old | lstms
 
 
 def _snake_case(name: str) -> str:

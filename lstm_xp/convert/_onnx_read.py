@@ -18,7 +18,7 @@ import numpy as np
 
 from lstm_xp._lstm import LSTM
 from lstm_xp.convert._attributes import onnx_attributes
-from lstm_xp.convert._contents import Held, Model, check_expansion, decode_settings
+from lstm_xp.convert._contents import Held, Model, check_expansion, decode_settings, errors_about
 from lstm_xp.convert._frameworks import from_onnx
 from lstm_xp.convert._onnx_write import BIASES_KEY, NODE
 
@@ -166,17 +166,13 @@ def _scopes(scope: _Scope) -> Iterator[_Scope]:
 
 def _read_chain(chain: list[_Node]) -> Held:
     """Return the LSTM whose layers are nodes."""
-    try:
+    with errors_about(f"the LSTM node {chain[0].name!r}"):
         arrays = [node.arrays() for node in chain]
         dtype = None
         if all(array.dtype.name == "bfloat16" for layer in arrays for array in layer.values()):
             arrays = [{key: array.astype("f4") for key, array in layer.items()} for layer in arrays]
             dtype = "bfloat16"
         return Held(from_onnx(arrays[0] if len(arrays) == 1 else arrays, chain[0].attributes), dtype)
-    except (ValueError, TypeError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        msg = f"the LSTM node {chain[0].name!r}: {error}"
-        raise kind(msg) from error
 
 
 def _read_ours(chain: list[_Node], settings: Mapping[str, Any], biases: tuple[str, ...]) -> Held:
