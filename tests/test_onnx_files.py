@@ -326,6 +326,22 @@ def test_other_nodes_are_lstms_by_themselves(tmp_path: Path, kind: str) -> None:
         lx.load(tmp_path / "net.onnx", prefix="three")
 
 
+def test_a_decoder_is_no_layer(tmp_path: Path) -> None:
+    """It starts from the last state of what is below."""
+    first, second = layers_of(ONE)
+    nodes = [
+        node("LSTM", "x W R B", "Y h c", name="encoder", hidden_size=4),
+        node("Squeeze", "Y axes", "y"),
+        node("Identity", "h", "start"),
+        node("LSTM", "y W1 R1 B1 none start c", "Z", name="decoder", hidden_size=4),
+    ]
+    nodes[-1].input[4] = ""
+    arrays = first | {f"{name}1": array for name, array in second.items()} | {"axes": [1]}
+    write_graph(tmp_path / "net.onnx", nodes, arrays, "Z")
+    with pytest.raises(ValueError, match="holds 2 LSTMs, expected a `prefix` out of 'encoder', 'decoder'"):
+        lx.load(tmp_path / "net.onnx")
+
+
 def test_attributes_become_options(tmp_path: Path) -> None:
     """As ONNX Runtime reads them; layout=1, which it refuses, is batch_first."""
     case = Case(dtype="float32", bidirectional=True)
@@ -345,23 +361,29 @@ def test_attributes_become_options(tmp_path: Path) -> None:
 
 
 def test_nodes_in_branches(tmp_path: Path) -> None:
-    """Two of the same name, with weights from around and from inside."""
+    """Two layers each, of the same names, with weights from around and from inside."""
     from onnx import helper, numpy_helper
 
-    case = Case(dtype="float32")
-    (arrays,) = layers_of(case)
-    outer = {"W": arrays["W"], "R": arrays["R"], "flag": True}
+    layers = layers_of(ONE)
+    outer: dict[str, Any] = {"flag": True, "axes": [1], "B1": layers[1]["B"]}
+    outer |= {f"{name}{k}": layers[k][name] for k in range(2) for name in ("W", "R")}
     branches = {}
     for k, name in enumerate(("else_branch", "then_branch")):
-        bias = numpy_helper.from_array(arrays["B"] + np.float32(k), "B")
-        nodes = [node("Identity", "W", "V"), node("LSTM", "x V R B", "Y_in", name="rnn", hidden_size=4)]
-        branches[name] = helper.make_graph(nodes, name, [], [helper.make_empty_tensor_value_info("Y_in")], [bias])
+        bias = numpy_helper.from_array(layers[0]["B"] + np.float32(k), "B0")
+        nodes = [
+            node("Identity", "W0", "V"),
+            node("LSTM", "x V R0 B0", "Y0", name="rnn", hidden_size=4),
+            node("Squeeze", "Y0 axes", "y"),
+            node("LSTM", "y W1 R1 B1", "Y1", hidden_size=4),
+        ]
+        branches[name] = helper.make_graph(nodes, name, [], [helper.make_empty_tensor_value_info("Y1")], [bias])
     write_graph(tmp_path / "net.onnx", [node("If", "flag", "Y", **branches)], outer)
     for k, prefix in enumerate(("rnn", "rnn#2")):
-        ((cell,),) = lx.load(tmp_path / "net.onnx", prefix=prefix).weights
-        ((expected,),) = case.weights()
+        (cell,), (second,) = lx.load(tmp_path / "net.onnx", prefix=prefix).weights
+        (expected,), (above,) = ONE.weights()
         assert np.array_equal(cell.weight_ih, expected.weight_ih)
         assert np.array_equal(cell.bias_ih, expected.bias_ih + np.float32(k))
+        assert np.array_equal(second.weight_ih, above.weight_ih)
 
 
 def test_bfloat16(tmp_path: Path) -> None:
@@ -430,7 +452,7 @@ REFUSED: dict[str, tuple[Sequence[Any], dict[str, Any], str]] = {
     "doubled and doubled": (
         (*(("Concat", f"V{k} V{k}", f"V{k + 1}", {"axis": 0}) for k in range(60)), ("LSTM", "x V60 R B", "Y", {})),
         {"V0": np.ones((1000, 16), "f4")},
-        r"'V\d+' would take \d+ bytes, more than 32 times the file's",
+        r"'V\d+' and the constants before it would take \d+ bytes, more than 32 times the file's",
     ),
     "a product that grows": (
         (("Mul", "column row", "V", {}), ("LSTM", "x V R B", "Y", {})),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -30,6 +30,29 @@ _FOLDED = {
 }
 _BETWEEN_LAYERS = {"Dropout", "Identity", "Reshape", "Squeeze", "Transpose"}
 _DEEPEST = 100
+# How often the output of a node is used, by its graph and its name.
+_Uses: TypeAlias = Counter[tuple[int, str]]
+
+
+class _Room:
+    """How much may be made of a file, and of those beside it that hold its weights: all constants count."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder, self._sizes, self._made = path.parent, {"": path.stat().st_size}, 0
+
+    def take(self, nbytes: int, name: str) -> None:
+        """Count an array, before or as soon as it is made."""
+        self._made += nbytes
+        check_expansion(self._made, sum(self._sizes.values()), f"{name!r} and the constants before it")
+
+    def load(self, tensor: Any) -> None:
+        """Read the data of a tensor from the file beside."""
+        from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+
+        load_external_data_for_tensor(tensor, str(self.folder))  # which refuses what is not in the folder
+        location = ExternalDataInfo(tensor).location
+        self._sizes[location] = (self.folder / location).stat().st_size
+        self.take(len(tensor.raw_data), tensor.name)
 
 
 @dataclass
@@ -38,8 +61,7 @@ class _Scope:
 
     graph: Any
     opsets: Any
-    folder: Path
-    file_size: int
+    room: _Room
     outer: "_Scope | None" = None
     initialisers: dict[str, Any] = field(default_factory=dict)
     producers: dict[str, Any] = field(default_factory=dict)
@@ -52,7 +74,7 @@ class _Scope:
     def constant(self, name: str, depth: int = 0) -> np.ndarray:
         """Return the constant of a name."""
         from onnx import numpy_helper
-        from onnx.external_data_helper import load_external_data_for_tensor, uses_external_data
+        from onnx.external_data_helper import uses_external_data
 
         if name in self.folded:
             return self.folded[name]
@@ -62,7 +84,7 @@ class _Scope:
         if name in self.initialisers:
             tensor = self.initialisers[name]
             if uses_external_data(tensor):
-                load_external_data_for_tensor(tensor, str(self.folder))
+                self.room.load(tensor)
             array: np.ndarray = numpy_helper.to_array(tensor)
         elif name in self.producers:
             array = self._fold(self.producers[name], name, depth)
@@ -87,14 +109,22 @@ class _Scope:
         if node.op_type == "Mul" and any(array.ndim > 1 or array.size > 8 for array in given.values()):
             msg = f"{name!r} is a product, expected a constant"
             raise ValueError(msg)
-        # One array may be given many times, to a node that is given to another one many times.
-        check_expansion(sum(given[each].nbytes for each in node.input if each), self.file_size, repr(name))
+        if node.op_type == "Concat":  # of one array many times, which is given to another Concat many times
+            self.room.take(sum(given[each].nbytes for each in node.input if each), name)
         infos = [helper.make_empty_tensor_value_info(each) for each in given]
         graph = helper.make_graph([node], "folded", infos, [helper.make_empty_tensor_value_info(name)])
         # The library knows what every operation meant in every version.
         model = helper.make_model(graph, opset_imports=self.opsets)
-        (array,) = ReferenceEvaluator(model).run(None, given)
-        return np.asarray(array)
+        (array,) = map(np.asarray, ReferenceEvaluator(model).run(None, given))
+        if node.op_type != "Concat":
+            self.room.take(array.nbytes, name)
+        return array
+
+    def owner(self, name: str) -> "_Scope | None":
+        """Return the scope in which a node makes what a name stands for."""
+        if name in self.producers or self.outer is None:
+            return self if name in self.producers else None
+        return self.outer.owner(name)
 
 
 @dataclass(frozen=True)
@@ -127,13 +157,13 @@ def read(path: Path) -> Model:
     import onnx
 
     model = onnx.load_model(path, load_external_data=False)
-    scope = _Scope(model.graph, model.opset_import, path.parent, path.stat().st_size)
-    nodes, uses = [], Counter[str]()
+    scope = _Scope(model.graph, model.opset_import, _Room(path))
+    nodes, uses = [], _Uses()
     for each in _scopes(scope):
-        uses.update(output.name for output in each.graph.output)
+        uses.update((id(each), output.name) for output in each.graph.output)
         for node in each.graph.node:
             if node.op_type != "Shape":  # which looks at no number
-                uses.update(node.input)
+                uses.update((id(each.owner(name)), name) for name in node.input)
             if node.op_type == "LSTM" and node.domain in _DOMAINS:
                 nodes.append(_Node(each, node))
     if not nodes and any(node.op_type == "LSTM" for function in model.functions for node in function.node):
@@ -161,7 +191,7 @@ def _scopes(scope: _Scope) -> Iterator[_Scope]:
     for node in scope.graph.node:
         for attribute in node.attribute:
             if attribute.type == AttributeProto.GRAPH:
-                yield from _scopes(_Scope(attribute.g, scope.opsets, scope.folder, scope.file_size, scope))
+                yield from _scopes(_Scope(attribute.g, scope.opsets, scope.room, scope))
 
 
 def _read_chain(chain: list[_Node]) -> Held:
@@ -188,7 +218,7 @@ def _read_ours(chain: list[_Node], settings: Mapping[str, Any], biases: tuple[st
     return Held(ours)
 
 
-def _chains(nodes: list[_Node], uses: Counter[str]) -> list[list[_Node]]:
+def _chains(nodes: list[_Node], uses: _Uses) -> list[list[_Node]]:
     """Return the LSTMs, each as the nodes that are its layers."""
     above: dict[int, _Node] = {}
     by_output = {(id(node.scope), node.proto.output[0]): node for node in nodes if len(node.proto.output)}
@@ -211,13 +241,29 @@ def _chains(nodes: list[_Node], uses: Counter[str]) -> list[list[_Node]]:
 def _alike(below: _Node, above: _Node) -> bool:
     """Tell whether two nodes can be layers of one LSTM."""
     inputs = [{k: node.input(k) if k == 4 else bool(node.input(k)) for k in (3, 4, 7)} for node in (below, above)]
-    return inputs[0] == inputs[1] and below.attributes == above.attributes
+    return inputs[0] == inputs[1] and below.attributes == above.attributes and not _starts_from_a_layer(above)
 
 
-def _layer_below(node: _Node, by_output: Mapping[tuple[int, str], _Node], uses: Counter[str]) -> _Node | None:
+def _starts_from_a_layer(node: _Node) -> bool:
+    """Tell whether an initial state comes from another LSTM, as that of a decoder: those of layers are independent."""
+    todo, seen = [node.input(5), node.input(6)], set()
+    while todo:
+        name = todo.pop()
+        owner = node.scope.owner(name)
+        if owner is None or (id(owner), name) in seen:
+            continue
+        seen.add((id(owner), name))
+        producer = owner.producers[name]
+        if producer.op_type == "LSTM":
+            return True
+        todo += producer.input
+    return False
+
+
+def _layer_below(node: _Node, by_output: Mapping[tuple[int, str], _Node], uses: _Uses) -> _Node | None:
     """Return the node whose output is this one's input in another layout, and is used for nothing else."""
     scope, name, between = node.scope, node.input(0), list[Any]()
-    while uses[name] == 1 and len(between) <= _DEEPEST:
+    while uses[id(scope), name] == 1 and len(between) <= _DEEPEST:
         below = by_output.get((id(scope), name))
         if below is not None:
             return below if _joins(below, between[::-1]) else None
