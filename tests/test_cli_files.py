@@ -129,3 +129,36 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     assert err.startswith("lstm-xp: error: ")
     assert err.count("\n") == 1
     assert set(folder.iterdir()) == before
+
+
+@pytest.mark.needs("torch", "onnx", "h5py")
+def test_run_takes_every_kind_of_file(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import h5py
+    import torch
+
+    from conformance.oracle import torch_module
+
+    case = Case(dtype="float32", bias=("bias_ih",), start="absent")
+    ((cell,),) = case.weights()
+    net = case.lstm()
+    torch.save({"net": torch_module(case.replace(bias=("bias_ih", "bias_hh"))).state_dict()}, "net.pt")
+    both = case.replace(bias=("bias_ih", "bias_hh")).lstm()
+    lx.save("net.onnx", net)
+    with h5py.File("net.h5", "w") as file:
+        for name, array in (
+            ("kernel:0", cell.weight_ih.T),
+            ("recurrent_kernel:0", cell.weight_hh.T),
+            ("bias:0", cell.bias_ih),
+        ):
+            file[f"rnn/rnn/{name}"] = array
+    np.save("x.npy", case.x())
+    np.save("x_by_batch.npy", case.x().swapaxes(0, 1))
+    for weights, x, expected in (
+        ("net.pt", "x.npy", both(case.x())[0]),
+        ("net.onnx", "x.npy", net(case.x())[0]),
+        ("net.h5", "x_by_batch.npy", net(case.x())[0].swapaxes(0, 1)),
+    ):
+        np.save("expected.npy", expected)
+        code, out, err = run(capsys, "run", weights, x, "--expect", "expected.npy")
+        assert (code, err) == (0, "")
+        assert "expected equal: the largest difference is " in out
