@@ -2,10 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -13,30 +14,36 @@ from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
 from lstm_xp._typing import Device, DType, Namespace
 from lstm_xp._weights import dotted
-from lstm_xp.convert import _keras, _npz, _onnx_read, _onnx_write, _safetensors, _torch_file
-from lstm_xp.convert._contents import Arrays, Contents, Metadata, encode_settings, errors_about
+from lstm_xp.convert._contents import Arrays, Contents, encode_settings, errors_about
 
 PathLike = str | os.PathLike[str]
 
 
 class _Form(NamedTuple):
-    """One kind of file. All that is written is NumPy's; a prefix is empty or ends with a dot."""
+    """
+    One kind of file, and the module that reads and writes it, which is not imported before it is needed.
 
-    read: Callable[[Path], Contents]
-    write_arrays: Callable[[IO[bytes], Arrays, Metadata], None] | None = None
-    write_model: Callable[[IO[bytes], LSTM, str], None] | None = None
+    ``read(path)`` returns its contents. ``write`` takes, by what the file can hold, (file, arrays, metadata) or (file,
+    net, prefix), all of NumPy; None if it is only read.
+    """
+
+    module: str
     extra: str = ""
+    writes: Literal["arrays", "model"] | None = None
+
+    def imported(self) -> Any:
+        return import_module(f"lstm_xp.convert.{self.module}")
 
 
 FORMS = {
-    ".npz": _Form(_npz.read, _npz.write),
-    ".safetensors": _Form(_safetensors.read, _safetensors.write, extra="files"),
-    ".onnx": _Form(_onnx_read.read, write_model=_onnx_write.write, extra="onnx"),
-    ".pt": _Form(_torch_file.read),
-    ".pth": _Form(_torch_file.read),
-    ".keras": _Form(_keras.read_archive, extra="keras"),
-    ".h5": _Form(_keras.read, extra="keras"),
-    ".hdf5": _Form(_keras.read, extra="keras"),
+    ".npz": _Form("_npz", writes="arrays"),
+    ".safetensors": _Form("_safetensors", "files", writes="arrays"),
+    ".onnx": _Form("_onnx", "onnx", writes="model"),
+    ".pt": _Form("_torch_file"),
+    ".pth": _Form("_torch_file"),
+    ".keras": _Form("_keras", "keras"),
+    ".h5": _Form("_keras", "keras"),
+    ".hdf5": _Form("_keras", "keras"),
 }
 
 
@@ -142,29 +149,30 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
         raise TypeError(msg)
     net = net.to(np, detach=True)
     with _missing_libraries_named(path, form), written_whole(path) as file:
-        if form.write_model is not None:
-            form.write_model(file, net, prefix)
-        elif form.write_arrays is not None:
+        if form.writes == "model":
+            form.imported().write(file, net, prefix)
+        else:
             arrays = {prefix + name: array for name, array in net.state_dict().items()}
-            form.write_arrays(file, arrays, encode_settings(net, prefix))
+            form.imported().write(file, arrays, encode_settings(net, prefix))
 
 
 def save_arrays(path: PathLike, arrays: Arrays) -> None:
     """Save arrays that are not under torch's names, which `load` does not read."""
     path = Path(path)
-    write = _writable_form_of(path).write_arrays
-    if write is None:
+    form = _writable_form_of(path)
+    if form.writes != "arrays":
         msg = f"{path}: a {path.suffix} file does not hold arrays under any names, expected .npz or .safetensors"
         raise ValueError(msg)
-    with written_whole(path) as file:
-        write(file, arrays, {})
+    with _missing_libraries_named(path, form), written_whole(path) as file:
+        form.imported().write(file, arrays, {})
 
 
 def open_contents(path: Path) -> Contents:
     """Return what a file holds."""
     form = _form_of(path)
     with _missing_libraries_named(path, form), _broken_files_named(path):
-        return form.read(path)
+        contents: Contents = form.imported().read(path)
+        return contents
 
 
 @contextmanager
@@ -261,8 +269,8 @@ def _only_prefix(contents: Contents, path: Path) -> str:
 
 def _writable_form_of(path: Path) -> _Form:
     form = _form_of(path)
-    if form.write_arrays is None and form.write_model is None:
-        writable = [suffix for suffix, other in FORMS.items() if other.write_arrays or other.write_model]
+    if form.writes is None:
+        writable = [suffix for suffix, other in FORMS.items() if other.writes]
         msg = f"{path} has the suffix {path.suffix!r}, which is only read, expected one of {', '.join(writable)}"
         raise ValueError(msg)
     return form

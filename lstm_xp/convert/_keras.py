@@ -35,6 +35,11 @@ class _Layer(NamedTuple):
 
 
 def read(path: Path) -> Model:
+    """Read the LSTMs of a file."""
+    return _read_archive(path) if path.suffix == ".keras" else _read_hdf5(path)
+
+
+def _read_hdf5(path: Path) -> Model:
     """Read the LSTMs of an HDF5 file."""
     size = path.stat().st_size
     opener = partial(_open, path)
@@ -50,7 +55,7 @@ def read(path: Path) -> Model:
         return _model(file, root, opener, size, version, layer_at)
 
 
-def read_archive(path: Path) -> Model:
+def _read_archive(path: Path) -> Model:
     """Read the LSTMs of a ``.keras`` file."""
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
