@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from lstm_xp import __version__, engines
+from lstm_xp import __version__, _cli_files, engines
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import dtype_name, library_name, standard_namespace
 from lstm_xp._pieces import ArrayFile, Index, cut, write_header, write_piece
@@ -23,7 +23,7 @@ from lstm_xp._sequence import make_request
 from lstm_xp._transfer import from_numpy, to_numpy
 from lstm_xp._typing import Namespace
 from lstm_xp.convert import load
-from lstm_xp.convert._files import written_whole
+from lstm_xp.convert._files import FORMS, written_whole
 
 # By how much two right answers may differ that add up in another order. With the trained weights of the example (two
 # layers, 1750 steps), torch's and ours each lay up to 7e-7 from the float64 answer in float32, ours 6e-3 in float16.
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     try:
-        return _run(options)
+        return int(options.command(options))
     except (OSError, ValueError, TypeError, ImportError, MemoryError) as error:
         # One line, whatever the message.
         message = " ".join(str(error).split()) or type(error).__name__
@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Run a trained LSTM over an array file. An array file is .npy, or .npz: with one array, or "
         "FILE.npz:NAME.",
     )
-    run.add_argument("weights", metavar="WEIGHTS", help="a .npz or .safetensors file with arrays under torch's names")
+    run.set_defaults(command=_run)
+    run.add_argument("weights", metavar="WEIGHTS", help=f"a file with an LSTM: {', '.join(FORMS)}")
     run.add_argument("input", metavar="INPUT", help="x: (time, batch, input_size), or (time, input_size)")
     run.add_argument("-o", "--output", metavar="OUTPUT", help=".npy for the output; .npz for output, h_n and c_n")
     run.add_argument(
@@ -123,6 +124,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for files larger than memory: read, run and write N time "
         "steps after the other, or N rows of the batch where the LSTM runs backward; .npy only",
     )
+    _cli_files.add_commands(commands)
     return parser
 
 

@@ -79,8 +79,6 @@ def test_no_bias_becomes_zeros() -> None:
 @pytest.mark.parametrize(
     ("net", "message"),
     [
-        (Case(num_layers=2).lstm(), "2 layers"),
-        (Case(bidirectional=True).lstm(), "two directions"),
         (Case(proj_size=2).lstm(), "a projection"),
         (Case(peephole=True).lstm(), "peepholes"),
         (Case().lstm(reverse=True), "reverse=True"),

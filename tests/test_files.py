@@ -300,3 +300,25 @@ def test_a_file_appears_only_when_whole(tmp_path: Path) -> None:
     assert path.read_text() == "new"
     (tmp_path / "plain").touch()
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize(
+    ("file", "library", "extra"),
+    [
+        ("net.safetensors", "safetensors", "files"),
+        ("net.onnx", "onnx", "onnx"),
+        ("net.h5", "h5py", "keras"),
+        ("net.hdf5", "h5py", "keras"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, library: str, extra: str
+) -> None:
+    (tmp_path / file).write_bytes(b"something")
+    for name in (library, f"{library}.numpy"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ImportError, match=rf"{file}: a \.\w+ file needs the extra lstm_xp\[{extra}\]: .*{library}"):
+        lx.load(tmp_path / file)
+    if extra != "keras":
+        with pytest.raises(ImportError, match=rf"needs the extra lstm_xp\[{extra}\]"):
+            lx.save(tmp_path / file, Case().lstm())

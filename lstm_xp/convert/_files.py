@@ -1,40 +1,50 @@
-"""Files: arrays under torch's names, with what arrays cannot say in the file's own metadata. Never pickle."""
+"""`load` and `save`: one file for each format beside this one, and a row of the table below."""
 
-import json
 import os
 import secrets
-import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
 from lstm_xp._checks import describe
 from lstm_xp._lstm import LSTM
-from lstm_xp._options import CellOptions, Options
-from lstm_xp._transfer import move
 from lstm_xp._typing import Device, DType, Namespace
-from lstm_xp._weights import dotted, find_prefixes
-
-# The metadata is JSON under this key: in the header's `__metadata__` of a .safetensors file, in the archive's comment
-# of an .npz file, where np.load does not take it for an array.
-_METADATA_KEY = "lstm_xp"
-_OUR_COMMENT = f'{{"{_METADATA_KEY}":'.encode()
-_SETTINGS = {"batch_first", "dropout", "reverse", "masked_output", "options"}
+from lstm_xp._weights import dotted
+from lstm_xp.convert._contents import Arrays, Contents, encode_settings, errors_about
 
 PathLike = str | os.PathLike[str]
-Arrays = Mapping[str, Any]
 
 
-class _Contents(NamedTuple):
-    """What a file holds: arrays, metadata, and which arrays are bfloat16 there, which NumPy has only as float32."""
+class _Form(NamedTuple):
+    """
+    One kind of file, and the module that reads and writes it, which is not imported before it is needed.
 
-    arrays: Arrays
-    metadata: Mapping[str, str]
-    bfloat16: frozenset[str] = frozenset()
+    ``read(path)`` returns its contents. ``write`` takes, by what the file can hold, (file, arrays, metadata) or (file,
+    net, prefix), all of NumPy; None if it is only read.
+    """
+
+    module: str
+    extra: str = ""
+    writes: Literal["arrays", "model"] | None = None
+
+    def imported(self) -> Any:
+        return import_module(f"lstm_xp.convert.{self.module}")
+
+
+FORMS = {
+    ".npz": _Form("_npz", writes="arrays"),
+    ".safetensors": _Form("_safetensors", "files", writes="arrays"),
+    ".onnx": _Form("_onnx", "onnx", writes="model"),
+    ".pt": _Form("_torch_file"),
+    ".pth": _Form("_torch_file"),
+    ".keras": _Form("_keras", "keras"),
+    ".h5": _Form("_keras", "keras"),
+    ".hdf5": _Form("_keras", "keras"),
+}
 
 
 def load(
@@ -46,18 +56,34 @@ def load(
     device: Device = None,
 ) -> LSTM:
     """
-    Load an LSTM from a file that holds arrays under torch's names.
+    Load an LSTM from a file, without the framework that wrote it.
 
-    A ``.npz`` file is what ``numpy.savez(path, **state_dict)`` writes, a ``.safetensors`` file what `safetensors`
-    writes; the latter needs the extra ``[files]``. No code of the file is ever run. Settings that `save` stored with
-    the arrays (batch_first, options and so on) are restored.
+    =================== ======================================================= =============
+    file                what it holds                                           needs
+    =================== ======================================================= =============
+    ``.npz``            what ``numpy.savez(path, **state_dict)`` writes
+    ``.safetensors``    arrays under torch's names                              ``[files]``
+    ``.pt``, ``.pth``   what ``torch.save(state_dict, path)`` writes, nested in
+                        dicts and lists too
+    ``.onnx``           LSTM nodes                                              ``[onnx]``
+    ``.keras``, ``.h5`` Keras 3's models and weights                            ``[keras]``
+    ``.h5``, ``.hdf5``  those of Keras 2, the layers for cuDNN included         ``[keras]``
+    =================== ======================================================= =============
+
+    The last column is the extra to install. No code of the file is ever run, and what is broken, or made to fill the
+    memory, is refused. That holds less for Keras's files: the HDF5 library hangs or crashes on some broken ones; read
+    those of strangers in a process of their own. Settings that `save` stored with the
+    arrays are restored, and what a node or layer says of itself (activations, direction) becomes `options` and so on.
+    Weights alone do not say it: for Keras's the activations are then those of its default, sigmoid and tanh. A state
+    that a model starts from is no part of the LSTM: it is an argument of the call.
 
     Parameters
     ----------
     path : path
         The file.
     prefix : str, optional
-        What the names begin with. If absent the file must hold one LSTM, under whatever prefix.
+        What the names begin with, in nested dicts joined by dots; for ONNX and Keras the name of the node or layer. If
+        absent the file must hold one LSTM, under whatever prefix. `lstm-xp inspect` lists them.
     xp : array namespace, optional
         The library of the weights. NumPy if absent.
     dtype : str or dtype, optional
@@ -75,24 +101,16 @@ def load(
     OSError
         The file cannot be read.
     ValueError
-        It is broken, of an unknown kind, holds no LSTM or several, or its names or shapes do not fit.
+        It is broken, of an unknown kind, holds no LSTM or several, or one that cannot be expressed here.
     TypeError
         An array's dtype is not real floating, or the library would change it.
     """
     path = Path(path)
-    form = _form_of(path)
-    with _broken_files_named(path):
-        arrays, metadata, halves = form.read(path)
-        settings = _decode_settings(metadata)
-    prefix = _only_prefix(arrays, path) if prefix is None else dotted(prefix)
-    inside = {name for name in arrays if name.startswith(prefix)}
-    if halves & inside:
-        if others := sorted(inside - halves):
-            msg = f"`{others[0]}` has dtype {arrays[others[0]].dtype}, expected bfloat16 as `{min(halves & inside)}`"
-            raise TypeError(msg)
-        dtype = "bfloat16" if dtype is None else dtype
-    native = {name: array.astype(array.dtype.newbyteorder("="), copy=False) for name, array in arrays.items()}
-    net = LSTM.from_state_dict(native, prefix=prefix, **settings.get(prefix, {}))
+    contents = open_contents(path)
+    prefix = _only_prefix(contents, path) if prefix is None else prefix
+    with errors_naming(path):
+        net, held = contents.lstm(prefix)
+    dtype = held if dtype is None else dtype
     if xp is None and dtype is None and device is None:
         return net
     return net.to(np if xp is None else xp, dtype=dtype, device=device)
@@ -100,9 +118,11 @@ def load(
 
 def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     """
-    Save an LSTM to a ``.npz`` or ``.safetensors`` file, which `load` reads.
+    Save an LSTM to a ``.npz``, ``.safetensors`` or ``.onnx`` file, which `load` reads.
 
-    The arrays are stored under torch's names. The file appears under its name only when it is whole.
+    In the first two the arrays are stored under torch's names. An ONNX file is a model that other runtimes run: one
+    LSTM node for each layer; inputs ``x``, ``lengths``, ``h_0`` and ``c_0``, of which all but the first may be left
+    out; outputs ``output``, ``h_n`` and ``c_n``. The file appears under its name only when it is whole.
 
     Parameters
     ----------
@@ -118,19 +138,41 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     OSError
         The file cannot be written.
     ValueError
-        It is of an unknown kind.
+        It is of an unknown kind, or ONNX cannot express the LSTM (a projection, say).
     TypeError
         NumPy cannot express the weights' dtype (bfloat16).
     """
     path, prefix = Path(path), dotted(prefix)
-    form = _form_of(path)
+    form = _writable_form_of(path)
     if not isinstance(net, LSTM):
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
-    arrays = {prefix + name: move(array, name, np, detach=True) for name, array in net.state_dict().items()}
-    metadata = {_METADATA_KEY: json.dumps({prefix: _encode_settings(net)})}
-    with written_whole(path) as file:
-        form.write(file, arrays, metadata)
+    net = net.to(np, detach=True)
+    with _missing_libraries_named(path, form), written_whole(path) as file:
+        if form.writes == "model":
+            form.imported().write(file, net, prefix)
+        else:
+            arrays = {prefix + name: array for name, array in net.state_dict().items()}
+            form.imported().write(file, arrays, encode_settings(net, prefix))
+
+
+def save_arrays(path: PathLike, arrays: Arrays) -> None:
+    """Save arrays that are not under torch's names, which `load` does not read."""
+    path = Path(path)
+    form = _writable_form_of(path)
+    if form.writes != "arrays":
+        msg = f"{path}: a {path.suffix} file does not hold arrays under any names, expected .npz or .safetensors"
+        raise ValueError(msg)
+    with _missing_libraries_named(path, form), written_whole(path) as file:
+        form.imported().write(file, arrays, {})
+
+
+def open_contents(path: Path) -> Contents:
+    """Return what a file holds."""
+    form = _form_of(path)
+    with _missing_libraries_named(path, form), _broken_files_named(path):
+        contents: Contents = form.imported().read(path)
+        return contents
 
 
 @contextmanager
@@ -152,11 +194,11 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
     # Named after the file, for whoever finds it after a kill. Not tempfile's, to which the owner alone has a right.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with _errors_naming(path):
+        with _os_errors_naming(path):
             file = temporary.open("x+b")
         with file:
             yield file
-        with _errors_naming(path):
+        with _os_errors_naming(path):
             temporary.replace(path)
     except BaseException:
         with suppress(OSError):
@@ -165,7 +207,7 @@ def written_whole(path: PathLike) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _errors_naming(path: Path) -> Iterator[None]:
+def _os_errors_naming(path: Path) -> Iterator[None]:
     """Let an OSError name the caller's path, not a temporary one."""
     try:
         yield
@@ -173,41 +215,27 @@ def _errors_naming(path: Path) -> Iterator[None]:
         raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
-def _only_prefix(arrays: Arrays, path: Path) -> str:
-    """Return the prefix of the one LSTM in a file."""
-    prefixes = find_prefixes(list(arrays))
-    if len(prefixes) == 1:
-        return prefixes[0]
-    if not prefixes:
-        msg = f"{path} holds no LSTM: no array is named `weight_hh_l0`, with or without a prefix"
-    else:
-        msg = f"{path} holds {len(prefixes)} LSTMs, expected a `prefix` out of {', '.join(map(repr, prefixes))}"
-    raise ValueError(msg)
-
-
-def _encode_settings(net: LSTM) -> dict[str, Any]:
-    """Return what the arrays cannot say, as JSON can."""
-    options = [asdict(o) for o in ([net.options] if isinstance(net.options, CellOptions) else net.options)]
-    return {name: getattr(net, name) for name in _SETTINGS} | {"options": options}
-
-
-def _decode_settings(metadata: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    """Return the keyword arguments that were stored, by prefix."""
+@contextmanager
+def errors_naming(path: Path) -> Iterator[None]:
+    """Let errors in what a file holds name the file."""
     try:
-        stored: dict[str, dict[str, Any]] = json.loads(metadata.get(_METADATA_KEY, "{}"))
-        return {prefix: settings | _decode_options(**settings) for prefix, settings in stored.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        msg = f"its settings cannot be read, they may be of a later version of lstm_xp: {error}"
+        with errors_about(str(path)):
+            yield
+    except (ImportError, OSError, TypeError, ValueError):
+        raise
+    except Exception as error:  # what is read late breaks late, with errors of each library's own
+        msg = f"{path} is not a readable {path.suffix} file: {error}"
         raise ValueError(msg) from error
 
 
-def _decode_options(*, options: list[dict[str, Any]], **others: Any) -> dict[str, Options]:
-    """Return the options of stored settings, of which there must be all and no others."""
-    if others.keys() != _SETTINGS - {"options"}:
-        msg = f"they are {', '.join(others)}, expected {', '.join(sorted(_SETTINGS))}"
-        raise ValueError(msg)
-    first, *second = (CellOptions(**each) for each in options)
-    return {"options": (first, *second) if second else first}  # type: ignore[dict-item]
+@contextmanager
+def _missing_libraries_named(path: Path, form: _Form) -> Iterator[None]:
+    """Let an ImportError say what to install."""
+    try:
+        yield
+    except ImportError as error:
+        msg = f"{path}: a {path.suffix} file needs the extra lstm_xp[{form.extra}]: {error}"
+        raise ImportError(msg, name=error.name) from error
 
 
 @contextmanager
@@ -227,65 +255,29 @@ def _broken_files_named(path: Path) -> Iterator[None]:
         raise ValueError(msg) from error
 
 
-def _read_npz(path: Path) -> _Contents:
-    with path.open("rb") as file:
-        with zipfile.ZipFile(file) as archive:
-            comment = archive.comment
-        # zipfile takes a comment that is cut off for a shorter one; its length stands in the two bytes before it.
-        file.seek(-len(comment) - 2, os.SEEK_END)
-        if int.from_bytes(file.read(2), "little") != len(comment):
-            msg = "its end is cut off"
-            raise ValueError(msg)
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    # A comment may be anybody's; one that begins like ours must be whole.
-    return _Contents(arrays, json.loads(comment) if comment.startswith(_OUR_COMMENT) else {})
+def _only_prefix(contents: Contents, path: Path) -> str:
+    """Return the prefix of the one LSTM in a file."""
+    prefixes = contents.prefixes()
+    if len(prefixes) == 1:
+        return prefixes[0]
+    if not prefixes:
+        msg = f"{path} holds no LSTM: {contents.nothing}"
+    else:
+        msg = f"{path} holds {len(prefixes)} LSTMs, expected a `prefix` out of {', '.join(map(repr, prefixes))}"
+    raise ValueError(msg)
 
 
-def _write_npz(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    np.savez(file, **arrays)
-    with zipfile.ZipFile(file, "a") as archive:
-        archive.comment = json.dumps(metadata).encode()
-
-
-def _read_safetensors(path: Path) -> _Contents:
-    from safetensors import deserialize, safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        names = set(file.keys())
-        halves = {name for name in names if file.get_slice(name).get_dtype() == "BF16"}
-        arrays = {name: file.get_tensor(name) for name in names - halves}
-    if halves:
-        for name, tensor in deserialize(path.read_bytes()):
-            if name in halves:  # the upper half of a float32
-                bits = np.frombuffer(tensor["data"], "<u2").astype("<u4") << 16
-                arrays[name] = bits.view("<f4").reshape(tensor["shape"])
-    return _Contents(arrays, metadata, frozenset(halves))
-
-
-def _write_safetensors(file: IO[bytes], arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    from safetensors.numpy import save as to_bytes
-
-    file.write(to_bytes(dict(arrays), metadata=dict(metadata)))
-
-
-class _Form(NamedTuple):
-    """One kind of file."""
-
-    read: Callable[[Path], _Contents]
-    write: Callable[[IO[bytes], Arrays, Mapping[str, str]], None]
-
-
-_FORMS = {
-    ".npz": _Form(_read_npz, _write_npz),
-    ".safetensors": _Form(_read_safetensors, _write_safetensors),
-}
+def _writable_form_of(path: Path) -> _Form:
+    form = _form_of(path)
+    if form.writes is None:
+        writable = [suffix for suffix, other in FORMS.items() if other.writes]
+        msg = f"{path} has the suffix {path.suffix!r}, which is only read, expected one of {', '.join(writable)}"
+        raise ValueError(msg)
+    return form
 
 
 def _form_of(path: Path) -> _Form:
-    if path.suffix not in _FORMS:
-        msg = f"{path} has the suffix {path.suffix!r}, expected one of {', '.join(_FORMS)}"
+    if path.suffix not in FORMS:
+        msg = f"{path} has the suffix {path.suffix!r}, expected one of {', '.join(FORMS)}"
         raise ValueError(msg)
-    return _FORMS[path.suffix]
+    return FORMS[path.suffix]

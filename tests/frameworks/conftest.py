@@ -1,0 +1,5 @@
+"""These tests run other frameworks' own LSTMs; `python -m pytest tests/frameworks` collects them, and nothing else."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
