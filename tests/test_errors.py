@@ -277,7 +277,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
             {f"{k}{g}": np.ones((2, 3 if k == "W" else 1), int) for k in "Wb" for g in "fiCo"}
         ),
         TypeError,
-        "`Wi` has dtype int64",
+        "`Wf` has dtype int64",
     ),
     "to_concatenated": (lambda: lx.convert.to_concatenated({}), TypeError, "`net` is a dict, expected an lstm_xp.LSTM"),
     "save": (lambda: lx.save("net.npz", {}), TypeError, "`net` is a dict, expected an lstm_xp.LSTM"),
