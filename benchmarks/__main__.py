@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmark-report"), metavar="FOLDER")
     given = parser.parse_args(arguments)
 
+    given.output.mkdir(parents=True, exist_ok=True)
     numbers = given.threads or ("1" if given.quick else "1,2")
     switches = ["--quick"] * given.quick + ["--cpu-time"] * given.cpu_time
     console, found = Console(width=None if sys.stdout.isatty() else 200), []
@@ -81,10 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found += new
             for table in tables.tables(new):
                 console.print(table)
+            records.write(given.output / "results.json", about(), found)  # each time: it takes long
     if verdicts := list(judge(found)):
         console.print(tables.goals(verdicts))
-    given.output.mkdir(parents=True, exist_ok=True)
-    records.write(given.output / "results.json", about(), found)
     plots.draw(found, given.output)
 
 
