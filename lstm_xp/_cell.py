@@ -126,8 +126,8 @@ def _all_four_gates(weights: CellWeights, xp: Namespace) -> Callable[[Array], Ar
 
     The sigmoid is ``0.5 * tanh(0.5 * z) + 0.5``, and the candidate's tanh the same with 1 and 0.
     """
-    one = xp.ones_like(weights.weight_hh[: weights.weight_hh.shape[0] // 4, 0])
-    scale = xp.concat([0.5 * one, 0.5 * one, one, 0.5 * one])
+    zero = xp.zeros_like(weights.weight_hh[: weights.weight_hh.shape[0] // 4, 0])
+    scale = xp.concat([zero + 0.5, zero + 0.5, zero + 1.0, zero + 0.5])
     shift = 1.0 - scale
     return lambda z: scale * xp.tanh(scale * z) + shift
 
