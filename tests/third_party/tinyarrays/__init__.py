@@ -11,9 +11,11 @@ import os
 from ._dtypes import DTYPES, Info, isdtype
 from ._functions import (
     ELEMENTWISE,
+    any,  # noqa: A004 - the standard's name
     arange,
     asarray,
     astype,
+    broadcast_to,
     clip,
     concat,
     cumulative_sum,
@@ -22,17 +24,21 @@ from ._functions import (
     matmul,
     matrix_transpose,
     permute_dims,
+    reshape,
     stack,
     tensordot,
     unstack,
     where,
+    zeros,
     zeros_like,
 )
 
 __all__ = [
+    "any",
     "arange",
     "asarray",
     "astype",
+    "broadcast_to",
     "clip",
     "concat",
     "cumulative_sum",
@@ -42,10 +48,12 @@ __all__ = [
     "matmul",
     "matrix_transpose",
     "permute_dims",
+    "reshape",
     "stack",
     "tensordot",
     "unstack",
     "where",
+    "zeros",
     "zeros_like",
 ]
 __version__ = "0.1"

@@ -108,6 +108,23 @@ def matrix_transpose(x: Array, /) -> Array:
     return Array(np.matrix_transpose(*data_of(x)))
 
 
+def any(x: Array, /) -> Array:  # noqa: A001 - the standard's name
+    return Array(np.any(*data_of(x)))
+
+
+def broadcast_to(x: Array, /, shape: tuple[int, ...]) -> Array:
+    return Array(np.broadcast_to(*data_of(x), shape))
+
+
+def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
+    return Array(np.reshape(*data_of(x), shape))
+
+
+def zeros(shape: tuple[int, ...], *, dtype: DType | None = None, device: Device | None = None) -> Array:
+    check_device(device)
+    return Array(np.zeros(shape, dtype=_numpy_dtype(dtype)))
+
+
 def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
     return Array(np.transpose(*data_of(x), axes))
 
