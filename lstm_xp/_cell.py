@@ -37,7 +37,7 @@ from typing import Any, TypeAlias
 
 from lstm_xp._checks import Shape, describe, read_state
 from lstm_xp._namespace import accepted_libraries, standard_namespace, without_autocast
-from lstm_xp._options import NEUTRAL, CellOptions, activation_function, clip_function
+from lstm_xp._options import CellOptions, activation_function, clip_function
 from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import CellWeights, check_input, check_options, read_network, total_bias
 
@@ -96,17 +96,13 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
     p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
     n = weights.weight_hh.shape[0] // 4
-    together = clip_function(None, xp)  # which does nothing
-    if weights.peephole is None and options in NEUTRAL:
-        # Nothing stands between the gates: all four are activated at once, and not again below.
-        together, gate, candidate = _all_four_gates(weights, xp), together, together
 
     def peep(peephole: Array | None, z: Array, c: Array) -> Array:
         return z if peephole is None else z + peephole * c
 
     def step(z: Array, state: State) -> State:
         h_old, c_old = state
-        z = together(z + h_old @ w_hh)
+        z = z + h_old @ w_hh
         z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
 
         i = gate(clip_gates(peep(p_i, z_i, c_old)))
@@ -118,18 +114,6 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
         return (h if w_hr is None else clip_proj(h @ w_hr)), c
 
     return step
-
-
-def _all_four_gates(weights: CellWeights, xp: Namespace) -> Callable[[Array], Array]:
-    """
-    Return the activation of all gates side by side: to the last bit what they are one by one, with fewer calls.
-
-    The sigmoid is ``0.5 * tanh(0.5 * z) + 0.5``, and the candidate's tanh the same with 1 and 0.
-    """
-    zero = xp.zeros_like(weights.weight_hh[: weights.weight_hh.shape[0] // 4, 0])
-    scale = xp.concat([zero + 0.5, zero + 0.5, zero + 1.0, zero + 0.5])
-    shift = 1.0 - scale
-    return lambda z: scale * xp.tanh(scale * z) + shift
 
 
 def zero_state(z: Array, weights: CellWeights, xp: Namespace) -> State:

@@ -379,6 +379,16 @@ def test_check_names_a_changed_status(
     assert readme.stale(report, written) == [said]
 
 
+def test_fewer_cases_may_miss_a_gap(report: dict[str, Any], written: str) -> None:
+    capabilities = report["backends"]["numpy"]["capabilities"]
+    passed, capabilities["masking"] = capabilities["masking"], WITH_GAP
+    written = readme.replaced(written, readme.render(report))
+    capabilities["masking"] = passed
+    assert readme.stale(report | {"tier": "core"}, written) == []
+    said = "numpy: masking: gaps in the README, passed in the report"
+    assert readme.stale(report | {"tier": "full"}, written) == [said]
+
+
 def test_check_names_missing_and_unknown_rows(report: dict[str, Any], written: str) -> None:
     line = next(line for line in written.splitlines() if line.startswith("| `jax-jit`"))
     assert readme.stale(report, written.replace(line + "\n", "")) == ["jax-jit: not in the README"]
