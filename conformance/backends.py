@@ -431,7 +431,7 @@ BACKENDS = (
     Backend(
         "numpy-standard", "numpy", "NumPy, standard engine", _numpy_asarray, engine="standard", tier="core", examples=10
     ),
-    Backend("numba", "numpy", "NumPy, Numba", _numpy_asarray, engine="numba", requires="numba"),
+    Backend("numba", "numpy", "Numba, on NumPy", _numpy_asarray, engine="numba", requires="numba"),
     Backend("numpy-readonly", "numpy", "NumPy, read-only", _numpy_readonly),
     *(_strict(device) for device in ("CPU_DEVICE", "device1", "device2", "no_float64", "no_x64")),
     *(_strict("device1", version) for version in ("2023.12", "2024.12", "2025.12")),
