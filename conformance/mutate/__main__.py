@@ -211,19 +211,30 @@ def main() -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     known = killed_before(given.known)
     new = [mutant for mutant in mutants if key_of(mutant) not in known]
+    found: dict[int, Verdict] = {}
+
+    def judged_so_far() -> list[Judged]:
+        verdicts = ((mutant, found.get(id(mutant)) or known.get(key_of(mutant))) for mutant in mutants)
+        return [Judged(mutant, verdict, REASONS.get(key_of(mutant))) for mutant, verdict in verdicts if verdict]
+
+    def write(stale: Iterable[tuple[Key, str]]) -> None:
+        if given.json is not None:
+            data = as_data(judged_so_far(), stale, time.perf_counter() - start)
+            given.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         verdicts = progress.track(run(new, given.jobs, given.limit), len(new), description="mutants")
-        found = dict(zip(map(id, new), verdicts, strict=True))
-    judged = [
-        Judged(mutant, found.get(id(mutant)) or known[key_of(mutant)], REASONS.get(key_of(mutant)))
-        for mutant in mutants
-    ]
-    seconds = time.perf_counter() - start
+        for mutant, verdict in zip(new, verdicts, strict=True):
+            found[id(mutant)] = verdict
+            if len(found) % 20 == 0:  # a run takes long, and may be continued with --known
+                write([])
+    judged = judged_so_far()
     stale = stale_reasons(everything, judged)
+    write(stale)
     show(judged, stale, console)
-    console.print(f"{seconds:.0f} s for {len(new)} of {len(mutants)}, the others were known to be killed")
-    if given.json is not None:
-        given.json.write_text(json.dumps(as_data(judged, stale, seconds), indent=1) + "\n", encoding="utf-8")
+    console.print(
+        f"{time.perf_counter() - start:.0f} s for {len(new)} of {len(mutants)}, the others were known to be killed"
+    )
     return int(bool(stale) or any(each.is_hole for each in judged))
 
 
