@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 from lstm_xp._namespace import check_library, dtype_name, join, on_same_device
@@ -133,6 +133,17 @@ def read_state(
         check_like(array, name, x, "x", libraries)
         check_shape(array, name, shape)
     return join(state[0], xp), join(state[1], xp)
+
+
+def integer(value: object, name: str, least: int) -> int:
+    """Return an integer that is at least so large."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        msg = f"`{name}` is {value!r}, expected an integer"
+        raise TypeError(msg)
+    if value < least:
+        msg = f"`{name}` is {value}, expected at least {least}"
+        raise ValueError(msg)
+    return int(value)
 
 
 def real_number(value: object, name: str, expected: str) -> float:

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lstm_xp._checks import real_number
+from lstm_xp._checks import integer, real_number
 from lstm_xp._initial import initial_layers
 from lstm_xp._namespace import device_of, standard_namespace
 from lstm_xp._options import CellOptions, Options
@@ -121,11 +121,11 @@ class LSTM:
         device: Device = None,
     ) -> None:
         sizes = Sizes(
-            input_size=_integer(input_size, "input_size", 1),
-            hidden_size=_integer(hidden_size, "hidden_size", 1),
-            num_layers=_integer(num_layers, "num_layers", 1),
+            input_size=integer(input_size, "input_size", 1),
+            hidden_size=integer(hidden_size, "hidden_size", 1),
+            num_layers=integer(num_layers, "num_layers", 1),
             num_directions=2 if _boolean(bidirectional, "bidirectional") else 1,
-            proj_size=_integer(proj_size, "proj_size", 0),
+            proj_size=integer(proj_size, "proj_size", 0),
         )
         if sizes.proj_size >= sizes.hidden_size:
             msg = f"`proj_size` is {proj_size}, expected less than hidden_size = {hidden_size}"
@@ -494,17 +494,6 @@ def _map_named(layers: Layers, function: Callable[[Array, str], Array]) -> Layer
         )
         for k, layer in enumerate(layers)
     )
-
-
-def _integer(value: int, name: str, least: int) -> int:
-    """Return an integer that is at least so large."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        msg = f"`{name}` is {value!r}, expected an integer"
-        raise TypeError(msg)
-    if value < least:
-        msg = f"`{name}` is {value}, expected at least {least}"
-        raise ValueError(msg)
-    return int(value)
 
 
 def _boolean(value: bool, name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 import numpy as np
 
 from lstm_xp import engines
-from lstm_xp._checks import Shape, check_like, check_shape
+from lstm_xp._checks import Shape, check_like, check_shape, integer
 from lstm_xp._namespace import device_keyword, device_of, is_lazy, is_tracer, library_name
 from lstm_xp._sequence import make_request
 from lstm_xp._typing import Array
@@ -93,13 +93,11 @@ class Stream:
         *,
         engine: str | None = None,
     ) -> None:
-        from lstm_xp._lstm import _integer  # noqa: PLC0415 - that module imports this one
-
         if net.bidirectional or net.reverse:
             msg = f"{net} was given, expected an LSTM that runs forward in time only, as its input comes in"
             raise ValueError(msg)
         if batch_size is not None:
-            batch_size = _integer(batch_size, "batch_size", 1)
+            batch_size = integer(batch_size, "batch_size", 1)
         if is_lazy(net._network.first_array):
             msg = f"the LSTM's arrays are of {library_name(net._network.xp)}, expected a library that is not lazy"
             raise ValueError(msg)
