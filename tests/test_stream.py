@@ -458,3 +458,13 @@ def test_jax_compiles_once_and_refuses_tracers() -> None:
     assert_close(other.state[0], CASE.lstm()(CASE.x())[1][0])
     with pytest.raises(TypeError, match="`x` is a JAX tracer, expected an array of numbers"):
         jax.jit(stream)(jax.numpy.asarray(CASE.x()[0]))
+
+
+@pytest.mark.parametrize("engine", ["numpy", "standard"])
+def test_an_output_that_the_caller_changes_changes_no_state(engine: str) -> None:
+    case = Case(batch=3)
+    stream, other = (case.lstm(engine=engine).stream(case.state(), 3) for _ in range(2))
+    for frame in case.x():
+        output = stream(frame)
+        np.testing.assert_array_equal(output, other(frame))
+        output[...] = 7.0
