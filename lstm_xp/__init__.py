@@ -11,6 +11,7 @@ from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions
 from lstm_xp._sequence import lstm, select_engine
 from lstm_xp._stream import Stream
+from lstm_xp._trace import Trace, trace
 from lstm_xp._weights import CellWeights
 from lstm_xp.convert import load, save
 from lstm_xp.engines import Choice, available_engines, warm_up
@@ -23,6 +24,7 @@ __all__ = [
     "CellWeights",
     "Choice",
     "Stream",
+    "Trace",
     "__version__",
     "available_engines",
     "convert",
@@ -31,5 +33,6 @@ __all__ = [
     "lstm_cell",
     "save",
     "select_engine",
+    "trace",
     "warm_up",
 ]

@@ -15,9 +15,14 @@ With the input :math:`x_t`, the hidden state :math:`h_{t-1}` and the cell state 
 where the peepholes :math:`p` and the projection :math:`W_{hr}` are optional. The four input matrices lie below one
 another in ``weight_ih``, in torch's order i, f, g, o; the recurrent matrices so in ``weight_hh``.
 
+With layer normalisation, :math:`N(v) = \gamma \odot (v - \bar v) / \sqrt{\overline{(v - \bar v)^2} + \epsilon} + \beta`
+with the means over the features, the pre-activations of all gates are :math:`N(W_i x_t) + N(W_h h_{t-1}) + b` or, gate
+by gate, :math:`N(W_i x_t + W_h h_{t-1}) + b`; and the output is :math:`o_t \odot \tanh(N(c_t))`, where either
+:math:`c_t` or :math:`N(c_t)` is carried on.
+
 The cell is that of Hochreiter and Schmidhuber [1]_ with the forget gate of Gers, Schmidhuber and Cummins [2]_, the
-peepholes of Gers, Schraudolph and Schmidhuber [3]_ and the projection of Sak, Senior and Beaufays [4]_. Coupled gates
-and the other variants are compared by Greff et al. [5]_.
+peepholes of Gers, Schraudolph and Schmidhuber [3]_, the projection of Sak, Senior and Beaufays [4]_ and the layer
+normalisation of Ba, Kiros and Hinton [6]_. Coupled gates and the other variants are compared by Greff et al. [5]_.
 
 References
 ----------
@@ -30,10 +35,11 @@ References
    vocabulary speech recognition", 2014, https://arxiv.org/abs/1402.1128.
 .. [5] K. Greff et al., "LSTM: a search space odyssey", IEEE Transactions on Neural Networks and Learning Systems
    28(10), 2017, https://arxiv.org/abs/1503.04069.
+.. [6] J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016, https://arxiv.org/abs/1607.06450.
 """
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, describe, read_state
 from lstm_xp._namespace import accepted_libraries, standard_namespace, without_autocast
@@ -42,12 +48,25 @@ from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import CellWeights, check_input, check_options, read_network, total_bias
 
 State: TypeAlias = tuple[Array, Array]
-Step: TypeAlias = Callable[[Array, State], State]
 
 
-def project_input(x: Array, weights: CellWeights, xp: Namespace) -> Array:
+class Moment(NamedTuple):
+    """All that one step makes: the new hidden and cell state, and the gates after their activations."""
+
+    h: Array
+    c: Array
+    i: Array
+    f: Array
+    g: Array
+    o: Array
+
+
+Step: TypeAlias = Callable[[Array, State], Moment]
+
+
+def project_input(x: Array, weights: CellWeights, options: CellOptions, xp: Namespace) -> Array:
     """
-    Return ``W_ih x + b_ih + b_hh`` for all time steps at once, gates in torch's order.
+    Return what the input contributes to the pre-activations, for all time steps at once.
 
     Parameters
     ----------
@@ -55,18 +74,23 @@ def project_input(x: Array, weights: CellWeights, xp: Namespace) -> Array:
         The input.
     weights : CellWeights
         The weights.
+    options : CellOptions
+        The variant of the cell.
     xp : array namespace
         The library that computes.
 
     Returns
     -------
     array, shape (..., 4*hidden_size)
-        What the input contributes to the pre-activations.
+        ``W_ih x + b_ih + b_hh``, gates in torch's order.
     """
     # tensordot, not a reshape to two dimensions: it keeps a sharded or unknown batch size as it is.
-    z = xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,)))
-    bias = total_bias(weights)
-    return z if bias is None else z + bias
+    return complete_input(xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,))), weights, options, xp)
+
+
+def complete_input(z: Array, weights: CellWeights, options: CellOptions, xp: Namespace) -> Array:
+    """Return what `project_input` returns, given ``W_ih x``."""
+    return _additions(weights, options, xp).x(z)
 
 
 def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step:
@@ -85,8 +109,8 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     Returns
     -------
     callable
-        ``step(z, (h, c)) -> (h, c)`` with z of shape (..., 4*hidden_size), what `project_input` returns for one time
-        step, h of shape (..., proj_size or hidden_size) and c of shape (..., hidden_size).
+        ``step(z, (h, c)) -> Moment`` with z of shape (..., 4*hidden_size), what `project_input` returns for one time
+        step, h of shape (..., proj_size or hidden_size), and c and the gates of shape (..., hidden_size).
     """
     gate, candidate, squash = (activation_function(spec, xp) for spec in options.activations)
     clip_gates, clip_cell, clip_proj = (
@@ -96,24 +120,68 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
     p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
     n = weights.weight_hh.shape[0] // 4
+    _, norm_h, norm_sum, norm_c = _additions(weights, options, xp)
 
     def peep(peephole: Array | None, z: Array, c: Array) -> Array:
         return z if peephole is None else z + peephole * c
 
-    def step(z: Array, state: State) -> State:
+    def step(z: Array, state: State) -> Moment:
         h_old, c_old = state
-        z = z + h_old @ w_hh
+        z = norm_sum(z + norm_h(h_old @ w_hh))
         z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
 
         i = gate(clip_gates(peep(p_i, z_i, c_old)))
         f = 1.0 - i if options.coupled else gate(clip_gates(peep(p_f, z_f, c_old)))
         g = candidate(clip_gates(z_g))
         c = clip_cell(f * c_old + i * g)
+        normed = norm_c(c)
+        c = normed if options.norm_carry else c
         o = gate(clip_gates(peep(p_o, z_o, c if options.peephole_output == "new" else c_old)))
-        h = o * squash(c)
-        return (h if w_hr is None else clip_proj(h @ w_hr)), c
+        h = o * squash(normed)
+        return Moment(h if w_hr is None else clip_proj(h @ w_hr), c, i, f, g, o)
 
     return step
+
+
+class _Additions(NamedTuple):
+    """What becomes of the products with the input and the hidden state, of their sum, and of the cell state."""
+
+    x: Callable[[Array], Array]
+    h: Callable[[Array], Array]
+    sum: Callable[[Array], Array]
+    c: Callable[[Array], Array]
+
+
+def _additions(weights: CellWeights, options: CellOptions, xp: Namespace) -> _Additions:
+    """Return where the biases are added and what is normalised, if anything is."""
+    bias, norm, n = total_bias(weights), weights.norm, weights.weight_hh.shape[0] // 4
+
+    def unchanged(z: Array) -> Array:
+        return z
+
+    def biased(z: Array) -> Array:
+        return z if bias is None else z + bias
+
+    if norm is None:
+        return _Additions(biased, unchanged, unchanged, unchanged)
+
+    def normalised(z: Array, first: int) -> Array:
+        """Normalise over the last axis, with the columns of `norm` that begin with block `first`."""
+        gamma, beta = (norm[row, first * n : first * n + z.shape[-1]] for row in range(2))
+        centred = z - xp.mean(z, axis=-1, keepdims=True)
+        variance = xp.mean(centred * centred, axis=-1, keepdims=True)
+        return gamma * (centred / xp.sqrt(variance + options.norm_eps)) + beta
+
+    if options.norm_gates == "joint":
+        return _Additions(
+            lambda z: biased(normalised(z, 0)), lambda z: normalised(z, 4), unchanged, lambda c: normalised(c, 8)
+        )
+
+    def each_normalised(z: Array) -> Array:
+        gates = [normalised(z[..., k * n : (k + 1) * n], k) for k in range(4)]
+        return biased(xp.concat(gates, axis=-1))
+
+    return _Additions(unchanged, unchanged, each_normalised, lambda c: normalised(c, 4))
 
 
 def zero_state(z: Array, weights: CellWeights, xp: Namespace) -> State:
@@ -203,7 +271,7 @@ def lstm_cell(
     check_options(options, network)
     own_xp = check_input(x, network, xp)
     with without_autocast(x):
-        z = project_input(x, weights, own_xp)
+        z = project_input(x, weights, options, own_xp)
         if state is None:
             h_and_c = zero_state(z, weights, own_xp)
         else:
@@ -211,4 +279,5 @@ def lstm_cell(
             shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
             libraries = None if xp is not None else accepted_libraries(x, own_xp)
             h_and_c = read_state(state, shapes, x, own_xp, libraries)
-        return make_step(weights, options, own_xp)(z, h_and_c)
+        h, c, *_ = make_step(weights, options, own_xp)(z, h_and_c)
+        return h, c

@@ -19,7 +19,7 @@ from lstm_xp import __version__, _cli_files, engines
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import dtype_name, library_name, standard_namespace
 from lstm_xp._pieces import ArrayFile, Index, cut, write_header, write_piece
-from lstm_xp._sequence import make_request
+from lstm_xp._sequence import Call, make_request
 from lstm_xp._transfer import from_numpy, to_numpy
 from lstm_xp._typing import Namespace
 from lstm_xp.convert import load
@@ -191,10 +191,9 @@ class _Runner:
         if state is not None:
             state = from_numpy(state[0], self.xp), from_numpy(state[1], self.xp)
         start = time.perf_counter()
-        request, layout = make_request(
-            self.net._network, self.settings, x, state, None, None, threads=self.options.threads
-        )
         engine = self.net.engine if self.options.engine is None else self.options.engine
+        call = Call(x, state, engine=engine, threads=self.options.threads)
+        request, layout = make_request(self.net._network, self.settings, call)
         choice = engines.choose(request, engine)
         output, (h_n, c_n) = layout.restore(engines.run(request, choice.name), self.xp)
         results = {name: to_numpy(a, name) for name, a in (("output", output), ("h_n", h_n), ("c_n", c_n))}

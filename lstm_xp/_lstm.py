@@ -5,12 +5,14 @@ from typing import Any, Self
 
 import numpy as np
 
+from lstm_xp._cell import Moment
 from lstm_xp._checks import integer, real_number
 from lstm_xp._initial import initial_layers
 from lstm_xp._namespace import device_of, standard_namespace
 from lstm_xp._options import CellOptions, Options
-from lstm_xp._sequence import Settings, check_settings, forward
+from lstm_xp._sequence import Call, Settings, check_settings, forward
 from lstm_xp._stream import Stream
+from lstm_xp._trace import Trace, run_trace
 from lstm_xp._transfer import from_numpy, move
 from lstm_xp._typing import Array, ArrayT, Device, DType, Namespace
 from lstm_xp._weights import (
@@ -190,7 +192,8 @@ class LSTM:
         Parameters
         ----------
         mapping : mapping of str to array
-            A state dict. ``peephole_l{layer}[_reverse]``, shape (3, hidden_size), rows i, f, o, are names too.
+            A state dict. Beside torch's, the other fields of `CellWeights` are names: ``peephole_l{layer}[_reverse]``
+            and ``norm_l{layer}[_reverse]``.
         prefix : str, optional
             What the names begin with; ``"enc"`` and ``"enc."`` are the same. Names outside are ignored.
         batch_first, dropout, options, reverse, masked_output, engine
@@ -219,6 +222,7 @@ class LSTM:
         *,
         lengths: Any | None = None,
         mask: Any | None = None,
+        reset: Any | None = None,
         engine: str | None = None,
         threads: int = 1,
     ) -> tuple[ArrayT, tuple[ArrayT, ArrayT]]:
@@ -227,7 +231,7 @@ class LSTM:
 
         Parameters
         ----------
-        x, state, lengths, mask
+        x, state, lengths, mask, reset
             As in `lstm_xp.lstm`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
@@ -246,8 +250,47 @@ class LSTM:
         TypeError, ValueError
             As in `lstm_xp.lstm`.
         """
-        chosen = self._engine if engine is None else engine
-        return forward(self._network, self._settings, x, state, lengths, mask, chosen, threads)
+        call = Call(x, state, lengths, mask, reset, self._engine if engine is None else engine, threads)
+        return forward(self._network, self._settings, call)
+
+    def trace(
+        self,
+        x: Array,
+        state: tuple[Any, Any] | None = None,
+        *,
+        lengths: Any | None = None,
+        mask: Any | None = None,
+        reset: Any | None = None,
+        engine: str | None = None,
+        threads: int = 1,
+        keep: tuple[str, ...] = Moment._fields,
+    ) -> Trace:
+        """
+        Run the LSTM over sequences and keep what is inside.
+
+        Parameters
+        ----------
+        x, state, lengths, mask, reset
+            As in `lstm_xp.lstm`.
+        engine : str, optional
+            Who computes; the LSTM's own setting if absent.
+        threads : int, optional
+            As in `lstm_xp.lstm`.
+        keep : tuple of str, optional
+            What to keep, as in `lstm_xp.trace`.
+
+        Returns
+        -------
+        Trace
+            Gates, cell states and hidden states of every layer, output and final state.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `lstm_xp.trace`.
+        """
+        call = Call(x, state, lengths, mask, reset, self._engine if engine is None else engine, threads)
+        return run_trace(self._network, self._settings, call, keep)
 
     def stream(
         self, state: tuple[Any, Any] | None = None, batch_size: int | None = 1, *, engine: str | None = None

@@ -41,6 +41,14 @@ class CellOptions:
         The forget gate is ``1 - i`` (ONNX's ``input_forget``); its weights are not used.
     peephole_output : {"new", "old"}, optional
         Which cell state the output gate's peephole sees: the new one (ONNX, TensorFlow) or the old one (WebNN).
+    norm_carry : bool, optional
+        With `CellWeights.norm`: whether the normalised cell state is the one that is carried on (TensorFlow Addons,
+        TensorFlow 1, PyTorch's fastrnns) or only what the output sees of it (Ba et al., Haste).
+    norm_gates : {"joint", "each"}, optional
+        With `CellWeights.norm`: whether the products with the input and with the hidden state are normalised apart,
+        each over all four gates (Ba et al. and most others), or their sum, gate by gate (TensorFlow 1).
+    norm_eps : float, optional
+        With `CellWeights.norm`: what is added to the variances.
 
     Raises
     ------
@@ -54,6 +62,9 @@ class CellOptions:
     clip_proj: float | None = None
     coupled: bool = False
     peephole_output: Literal["new", "old"] = "new"
+    norm_carry: bool = False
+    norm_gates: Literal["joint", "each"] = "joint"
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         given = self.activations
@@ -64,12 +75,20 @@ class CellOptions:
         object.__setattr__(self, "activations", canonical)
         for name in ("clip_gates", "clip_cell", "clip_proj"):
             object.__setattr__(self, name, _bound(getattr(self, name), name))
-        if not isinstance(self.coupled, bool):
-            msg = f"`coupled` is {self.coupled!r}, expected True or False"
-            raise TypeError(msg)
-        if not isinstance(self.peephole_output, str) or self.peephole_output not in ("new", "old"):
-            msg = f"`peephole_output` is {self.peephole_output!r}, expected 'new' or 'old'"
+        for name in ("coupled", "norm_carry"):
+            if not isinstance(getattr(self, name), bool):
+                msg = f"`{name}` is {getattr(self, name)!r}, expected True or False"
+                raise TypeError(msg)
+        for name, (one, other) in (("peephole_output", ("new", "old")), ("norm_gates", ("joint", "each"))):
+            if not isinstance(getattr(self, name), str) or getattr(self, name) not in (one, other):
+                msg = f"`{name}` is {getattr(self, name)!r}, expected {one!r} or {other!r}"
+                raise ValueError(msg)
+        expected = "a finite number of at least 0"
+        eps = real_number(self.norm_eps, "norm_eps", expected)
+        if not 0 <= eps < math.inf:
+            msg = f"`norm_eps` is {self.norm_eps!r}, expected {expected}"
             raise ValueError(msg)
+        object.__setattr__(self, "norm_eps", eps)
 
 
 Options: TypeAlias = CellOptions | tuple[CellOptions, CellOptions]
@@ -145,5 +164,10 @@ def _bound(value: float | None, name: str) -> float | None:
 
 DEFAULT = CellOptions()
 
-# All that give torch's cell, where there are no peepholes.
-NEUTRAL = (DEFAULT, CellOptions(peephole_output="old"))
+
+def is_neutral(options: CellOptions) -> bool:
+    """Tell whether options give torch's cell: all do that speak of peepholes or norms only, where there are none."""
+    return all(
+        getattr(options, name) == getattr(DEFAULT, name)
+        for name in ("activations", "clip_gates", "clip_cell", "clip_proj", "coupled")
+    )

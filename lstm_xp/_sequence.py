@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from lstm_xp import engines
+from lstm_xp._cell import Moment
 from lstm_xp._checks import Shape, check_like, check_shape, is_known, read_state
 from lstm_xp._namespace import accepted_libraries, join, visible_values
 from lstm_xp._options import CellOptions, Options, options_by_direction
@@ -27,26 +28,42 @@ class Settings:
             object.__setattr__(self, "options", tuple(self.options))
 
 
-class _Layout(NamedTuple):
+class Call(NamedTuple):
+    """What is given anew at each call: `lstm`'s arguments of the same names."""
+
+    x: Array
+    state: tuple[Any, Any] | None = None
+    lengths: Any | None = None
+    mask: Any | None = None
+    reset: Any | None = None
+    engine: str = "auto"
+    threads: int = 1
+
+
+class Layout(NamedTuple):
     """How the caller's arrays lie; a request's are time-major and batched."""
 
     batched: bool
     batch_first: bool
 
     def to_time_major(self, array: Array, xp: Namespace) -> Array:
-        """Return x or its mask as (time, batch, ...)."""
+        """Return x or its mask or resets as (time, batch, ...)."""
         if not self.batched:
             return xp.expand_dims(array, axis=1)
         return _with_first_axes_swapped(array, xp) if self.batch_first else array
 
     def restore(self, result: Result, xp: Namespace) -> tuple[Array, tuple[Array, Array]]:
         """Return output and final states as the caller's arrays lie."""
-        output, h_n, c_n = result
-        if not self.batched:
-            return output[:, 0, :], (h_n[:, 0, :], c_n[:, 0, :])
-        return (_with_first_axes_swapped(output, xp) if self.batch_first else output), (h_n, c_n)
+        output, h_n, c_n = self.restore_sequence(result.output, xp), result.h_n, result.c_n
+        return output, ((h_n, c_n) if self.batched else (h_n[:, 0, :], c_n[:, 0, :]))
 
-    def shape_of_mask(self, time: int, batch: int) -> Shape:
+    def restore_sequence(self, array: Array, xp: Namespace) -> Array:
+        """Return what has x's time steps as x lies."""
+        if not self.batched:
+            return array[:, 0, :]
+        return _with_first_axes_swapped(array, xp) if self.batch_first else array
+
+    def shape_of_steps(self, time: int, batch: int) -> Shape:
         """Return the shape of x without its features."""
         if not self.batched:
             return Shape((time,), "(time,)")
@@ -65,6 +82,7 @@ def lstm(
     lengths: Any | None = None,
     mask: Any | None = None,
     masked_output: MaskedOutput = "zero",
+    reset: Any | None = None,
     reverse: bool = False,
     batch_first: bool = False,
     options: Options = CellOptions(),
@@ -98,6 +116,9 @@ def lstm(
     masked_output : {"zero", "hold"}, optional
         The output at a step that is not valid: zeros, as torch's packed sequences are padded, or the last valid output
         in the order of processing, as Keras has it (zeros before the first). The state always stays as it was.
+    reset : array of booleans, shape (time, batch), optional
+        True where a new episode begins, as in reinforcement learning. Each episode starts from the initial state, and
+        nothing passes from one to another: also where time runs backward. Laid out as `mask`.
     reverse : bool, optional
         Run every layer backward in time. Outputs stay aligned with the input. Not with two directions.
     batch_first : bool, optional
@@ -134,7 +155,7 @@ def lstm(
     ((7, 3, 4), (1, 3, 4), (1, 3, 4))
     """
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    return forward(read_network(weights), settings, x, state, lengths, mask, engine, threads)
+    return forward(read_network(weights), settings, Call(x, state, lengths, mask, reset, engine, threads))
 
 
 def select_engine(
@@ -145,19 +166,23 @@ def select_engine(
     lengths: Any | None = None,
     mask: Any | None = None,
     masked_output: MaskedOutput = "zero",
+    reset: Any | None = None,
     reverse: bool = False,
     batch_first: bool = False,
     options: Options = CellOptions(),
     engine: str = "auto",
     threads: int = 1,
+    keep: tuple[str, ...] = (),
 ) -> Choice:
     """
-    Tell which engine `lstm` would take for the same arguments, and why.
+    Tell which engine `lstm`, or `trace`, would take for the same arguments, and why.
 
     Parameters
     ----------
-    x, weights, state, lengths, mask, masked_output, reverse, batch_first, options, engine, threads
+    x, weights, state, lengths, mask, masked_output, reset, reverse, batch_first, options, engine, threads
         As in `lstm`. Nothing is computed.
+    keep : tuple of str, optional
+        As in `trace`.
 
     Returns
     -------
@@ -179,7 +204,7 @@ def select_engine(
     """
     network = read_network(weights)
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    request, _ = make_request(network, settings, x, state, lengths, mask, threads)
+    request, _ = make_request(network, settings, Call(x, state, lengths, mask, reset, engine, threads), keep)
     return engines.explain(request, engine)
 
 
@@ -220,32 +245,21 @@ def check_settings(settings: Settings, network: Network) -> tuple[CellOptions, .
     return options
 
 
-def forward(
-    network: Network,
-    settings: Settings,
-    x: Array,
-    state: tuple[Array, Array] | None,
-    lengths: Array | None,
-    mask: Array | None,
-    engine: str,
-    threads: int,
-) -> tuple[Array, tuple[Array, Array]]:
+def forward(network: Network, settings: Settings, call: Call) -> tuple[Array, tuple[Array, Array]]:
     """Do what `lstm` does, with weights that were already checked."""
-    request, layout = make_request(network, settings, x, state, lengths, mask, threads)
-    return layout.restore(engines.run(request, engines.choose(request, engine).name), request.xp)
+    request, layout = make_request(network, settings, call)
+    return layout.restore(engines.run(request, engines.choose(request, call.engine).name), request.xp)
 
 
 def make_request(
-    network: Network,
-    settings: Settings,
-    x: Array,
-    state: tuple[Array, Array] | None,
-    lengths: Array | None,
-    mask: Array | None,
-    threads: int = 1,
-) -> tuple[Request, _Layout]:
+    network: Network, settings: Settings, call: Call, keep: tuple[str, ...] = ()
+) -> tuple[Request, Layout]:
     """Check a call's arguments and return the one request that they make, and how they lay."""
+    x, state, lengths, mask, reset, _, threads = call
     options = check_settings(settings, network)
+    if isinstance(keep, str) or not all(name in Moment._fields for name in keep):
+        msg = f"`keep` is {keep!r}, expected a tuple of {', '.join(map(repr, Moment._fields))}"
+        raise ValueError(msg)
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
         msg = f"`threads` is {threads!r}, expected an integer of at least 1"
         raise ValueError(msg)
@@ -253,7 +267,7 @@ def make_request(
     if x.ndim not in (2, 3):
         msg = f"`x` has shape {tuple(x.shape)}, expected (time, batch, input_size) or, unbatched, (time, input_size)"
         raise ValueError(msg)
-    layout = _Layout(x.ndim == 3, settings.batch_first)
+    layout = Layout(x.ndim == 3, settings.batch_first)
     x = layout.to_time_major(x, xp)
     time, batch = x.shape[:2]
     if not is_known(time) or time == 0:
@@ -273,10 +287,12 @@ def make_request(
         weights=network.layers,
         state=None if state is None else _read_state(state, network, layout, x, xp, libraries),
         lengths=None if lengths is None else _read_lengths(lengths, layout, x, xp, libraries),
-        mask=None if mask is None else _read_mask(mask, layout, x, xp, libraries),
+        mask=None if mask is None else _read_steps(mask, "mask", layout, x, xp, libraries),
+        reset=None if reset is None else _read_steps(reset, "reset", layout, x, xp, libraries),
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
+        keep=tuple(dict.fromkeys(keep)),
         threads=int(threads),
         prepared=network.prepared,
     )
@@ -284,7 +300,7 @@ def make_request(
 
 
 def _read_state(
-    state: Any, network: Network, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]
+    state: Any, network: Network, layout: Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]
 ) -> tuple[Array, Array]:
     """Check ``(h_0, c_0)``; return them with a batch axis."""
     rows = network.sizes.num_layers * network.sizes.num_directions
@@ -297,7 +313,7 @@ def _read_state(
     return (h_0, c_0) if layout.batched else (xp.expand_dims(h_0, axis=1), xp.expand_dims(c_0, axis=1))
 
 
-def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:
+def _read_lengths(lengths: Array, layout: Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:
     """Check the lengths; return them with a batch axis."""
     check_like(lengths, "lengths", x, "x", libraries, kind="integral")
     check_shape(lengths, "lengths", Shape((x.shape[1],), "(batch,)") if layout.batched else Shape((), "()"))
@@ -311,8 +327,10 @@ def _read_lengths(lengths: Array, layout: _Layout, x: Array, xp: Namespace, libr
     return lengths if layout.batched else xp.expand_dims(lengths, axis=0)
 
 
-def _read_mask(mask: Array, layout: _Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:
-    """Check the mask; return it as (time, batch)."""
-    check_like(mask, "mask", x, "x", libraries, kind="bool")
-    check_shape(mask, "mask", layout.shape_of_mask(x.shape[0], x.shape[1]))
-    return layout.to_time_major(join(mask, xp), xp)
+def _read_steps(
+    array: Array, name: str, layout: Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]
+) -> Array:
+    """Check what says yes or no of each step, the mask or resets; return it as (time, batch)."""
+    check_like(array, name, x, "x", libraries, kind="bool")
+    check_shape(array, name, layout.shape_of_steps(x.shape[0], x.shape[1]))
+    return layout.to_time_major(join(array, xp), xp)

@@ -14,7 +14,7 @@ import numpy as np
 from lstm_xp import engines
 from lstm_xp._checks import Shape, check_like, check_shape, integer
 from lstm_xp._namespace import device_keyword, device_of, is_lazy, is_tracer, library_name
-from lstm_xp._sequence import make_request
+from lstm_xp._sequence import Call, make_request
 from lstm_xp._typing import Array
 from lstm_xp.engines._request import Request
 
@@ -211,7 +211,7 @@ class Stream:
         """Check a state; return the request of one frame after it."""
         self._refuse_transform("state")
         settings = replace(self._net._settings, batch_first=False)
-        return make_request(self._net._network, settings, self._zeros, state, None, None)[0]
+        return make_request(self._net._network, settings, Call(self._zeros, state))[0]
 
     def _set_state(self, request: Request) -> None:
         """Set the state to that of a request."""

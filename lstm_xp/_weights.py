@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe, is_known
 from lstm_xp._namespace import accepted_libraries, array_namespace, library_name
@@ -32,6 +32,10 @@ class CellWeights(NamedTuple):
         Projection of the hidden state.
     peephole : array, shape (3, hidden_size), optional
         What the gates i, f, o see of the cell state, unit by unit.
+    norm : array, shape (2, 9*hidden_size) or (2, 5*hidden_size), optional
+        Layer normalisation: first what multiplies the normalised numbers, then what is added to them. With the option
+        ``norm_gates="joint"`` for the product with the input, the four gates i, f, g, o, for the product with the
+        hidden state, likewise, and for the cell state; with ``"each"`` for the sum of both products and the cell state.
     """
 
     weight_ih: Array
@@ -40,6 +44,7 @@ class CellWeights(NamedTuple):
     bias_hh: Array | None = None
     weight_hr: Array | None = None
     peephole: Array | None = None
+    norm: Array | None = None
 
 
 def total_bias(weights: CellWeights) -> Array | None:
@@ -61,13 +66,18 @@ def state_dict_name(field: str, layer: int, direction: int) -> str:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a network, under torch's names; `proj_size` is 0 without projection."""
+    """
+    The sizes of a network, under torch's names; `proj_size` is 0 without projection.
+
+    `norm_gates` is the option that the shape of the normalisation is for; None without.
+    """
 
     input_size: int
     hidden_size: int
     num_layers: int
     num_directions: int
     proj_size: int
+    norm_gates: Literal["joint", "each"] | None = None
 
     @property
     def output_size(self) -> int:
@@ -142,6 +152,9 @@ def cell_shapes(sizes: Sizes, layer: int) -> dict[str, Shape]:
         "bias_hh": Shape((rows,), "(4*hidden_size,)"),
         "weight_hr": Shape((sizes.proj_size, hidden), "(proj_size, hidden_size)"),
         "peephole": Shape((3, hidden), "(3, hidden_size)"),
+        "norm": Shape((2, 5 * hidden), "(2, 5*hidden_size)")
+        if sizes.norm_gates == "each"
+        else Shape((2, 9 * hidden), "(2, 9*hidden_size)"),
     }
 
 
@@ -248,6 +261,10 @@ def check_options(options: CellOptions, network: Network) -> None:
     """Raise ValueError if options ask for what the weights do not have."""
     if options.clip_proj is not None and not network.sizes.proj_size:
         msg = f"`clip_proj` is {options.clip_proj}, expected None without a projection (`weight_hr`)"
+        raise ValueError(msg)
+    norm_gates = network.sizes.norm_gates
+    if norm_gates not in (None, options.norm_gates):
+        msg = f"`norm_gates` is {options.norm_gates!r}, expected {norm_gates!r} with `norm` of its shape"
         raise ValueError(msg)
 
 
@@ -378,4 +395,18 @@ def _read_sizes(layers: Layers, naming: Naming) -> Sizes:
         num_layers=len(layers),
         num_directions=len(layers[0]),
         proj_size=0 if cell.weight_hr is None else cell.weight_hr.shape[0],
+        norm_gates=None if cell.norm is None else _norm_gates(cell.norm, rows // 4, naming),
     )
+
+
+def _norm_gates(norm: Array, hidden: int, naming: Naming) -> Literal["joint", "each"]:
+    """Tell by its shape which normalisation it is."""
+    if norm.shape == (2, 5 * hidden):
+        return "each"
+    if norm.shape != (2, 9 * hidden):
+        msg = (
+            f"`{naming('norm', 0, 0)}` has shape {tuple(norm.shape)}, expected (2, 9*hidden_size) = {(2, 9 * hidden)} "
+            f"or, with norm_gates='each', (2, 5*hidden_size) = {(2, 5 * hidden)}"
+        )
+        raise ValueError(msg)
+    return "joint"

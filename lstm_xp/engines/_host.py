@@ -2,8 +2,8 @@
 From a loop over time that writes into NumPy's arrays to a whole network: what the engines on NumPy share.
 
 The loop sees one layer in one direction, forward in time, and only steps that are valid or told by a mask. Ragged
-batches come to it in segments: between two of the lengths that occur the same rows are valid, so that no step is taken
-that is not.
+batches and episodes come to it in segments: between two of the lengths that occur the same rows are valid, so that no
+step is taken that is not; where an episode begins the state is set to the initial one before the next segment.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -38,6 +38,8 @@ class Steps(NamedTuple):
         Where a step is not valid the state stays, whatever x is there.
     output : array, shape (time, batch, proj_size or hidden_size)
         To be overwritten by the hidden states, in any memory layout.
+    cells : array, shape (time, batch, hidden_size), or None
+        To be overwritten by the cell states, in any memory layout, if they are wanted.
     """
 
     x: Array
@@ -45,6 +47,7 @@ class Steps(NamedTuple):
     c: Array
     mask: Array | None
     output: Array
+    cells: Array | None = None
 
 
 # prepare(weights, options, batch) -> what the loop wants of them; loop(prepared, steps).
@@ -93,7 +96,7 @@ def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop
 
     def run(rows: slice) -> None:
         part = _over_the_layers(_rows(request, rows), prepare, loop, map)
-        for whole, some in zip(result, part, strict=True):
+        for whole, some in zip(_arrays(result), _arrays(part), strict=True):
             whole[:, rows] = some
 
     _in_threads(run, [slice(*pair) for pair in pairwise(bounds)])
@@ -109,13 +112,16 @@ def _rows(request: Request, rows: slice) -> Request:
         state=state,
         lengths=None if request.lengths is None else request.lengths[rows],
         mask=None if request.mask is None else request.mask[:, rows],
+        reset=None if request.reset is None else request.reset[:, rows],
     )
 
 
 def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
     """Run layer after layer, the directions of one as `map_` has it."""
-    h_n, c_n = _initial_state(request)
-    size = h_n.shape[2]
+    result = _empty_result(request)
+    h_n, c_n, size = result.h_n, result.c_n, result.h_n.shape[2]
+    h_n[...], c_n[...] = (0.0, 0.0) if request.state is None else request.state
+    traces = result.trace or {}
     features = request.x
     for k, layer in enumerate(request.weights):
         output = np.empty((*request.x.shape[:2], len(layer) * size), request.x.dtype)
@@ -128,80 +134,126 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
                 return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
 
             columns = slice(direction * size, (direction + 1) * size)
-            steps = Steps(features, h_n[row], c_n[row], request.mask, output[:, :, columns])
-            _run_direction(request, steps, prepared, loop, reverse=request.reverse or direction == 1)
+            kept = {name: layers[k][direction] for name, layers in traces.items()}
+            steps = Steps(features, h_n[row], c_n[row], request.mask, output[:, :, columns], kept.get("c"))
+            _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
 
         list(map_(run, range(len(layer))))
         features = output
-    return Result(features, h_n, c_n)
-
-
-def _initial_state(request: Request) -> tuple[Array, Array]:
-    """Return the states, which will be overwritten."""
-    h_n, c_n = _empty_result(request)[1:]
-    h_0, c_0 = (0.0, 0.0) if request.state is None else request.state
-    h_n[...] = h_0
-    c_n[...] = c_0
-    return h_n, c_n
+    return result._replace(output=features)
 
 
 def _empty_result(request: Request) -> Result:
+    """Return arrays for all that is to be returned."""
     time, batch, _ = request.x.shape
     directions = len(request.options)
     rows, cell = len(request.weights) * directions, request.weights[0][0]
     size, hidden = cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
-    shapes = (time, batch, directions * size), (rows, batch, size), (rows, batch, hidden)
-    return Result(*(np.empty(shape, request.x.dtype) for shape in shapes))
+
+    def empty(*shape: int) -> Array:
+        return np.empty(shape, request.x.dtype)
+
+    traces = {
+        name: tuple(
+            tuple(empty(time, batch, size if name == "h" else hidden) for _ in layer) for layer in request.weights
+        )
+        for name in request.keep
+    }
+    states = empty(rows, batch, size), empty(rows, batch, hidden)
+    return Result(empty(time, batch, directions * size), *states, traces or None)
+
+
+def _arrays(result: Result) -> list[Array]:
+    """Return all arrays of a result."""
+    traces = [array for layers in (result.trace or {}).values() for layer in layers for array in layer]
+    return [result.output, result.h_n, result.c_n, *traces]
 
 
 def _run_direction(
-    request: Request, steps: Steps, prepared: Callable[[int], Any], loop: Loop, *, reverse: bool
+    request: Request, steps: Steps, prepared: Callable[[int], Any], loop: Loop, hidden: Array | None, *, reverse: bool
 ) -> None:
-    """Run one layer in one direction; fill in what the output is where a step is not valid."""
-    if steps.x.shape[1] == 0:
+    """
+    Run one layer in one direction.
+
+    Fill in what output and cell states are where a step is not valid; write the hidden states into `hidden`.
+    """
+    batch = steps.x.shape[1]
+    if batch == 0:
         return
-    if request.lengths is None:
-        loop(prepared(steps.x.shape[1]), _in_time(steps, reverse))
-    else:
-        segments = list(_segments(request.lengths, steps.x.shape[0]))
-        for start, stop, rows in reversed(segments) if reverse else segments:
-            if len(rows) == steps.x.shape[1]:
-                loop(prepared(len(rows)), _in_time(_between(steps, start, stop), reverse))
-                continue
-            part = Steps(
-                steps.x[start:stop, rows],
-                steps.h[rows],
-                steps.c[rows],
-                None,
-                np.empty((stop - start, len(rows), steps.h.shape[1]), steps.h.dtype),
-            )
-            loop(prepared(len(rows)), _in_time(part, reverse))
-            steps.output[start:stop, rows] = part.output
-            steps.h[rows], steps.c[rows] = part.h, part.c
+    is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
+    h_0, c_0 = (steps.h, steps.c) if is_new is None and not request.keep else (steps.h.copy(), steps.c.copy())
+    segments = list(_segments(request, is_new, reverse))
+    for start, stop, rows in reversed(segments) if reverse else segments:
+        if is_new is not None:
+            new = is_new[stop - 1 if reverse else start]
+            steps.h[new], steps.c[new] = h_0[new], c_0[new]
+        whole = _between(steps, start, stop)
+        if len(rows) == batch:
+            loop(prepared(batch), _in_time(whole, reverse))
+            continue
+        cells = None if whole.cells is None else np.empty_like(whole.cells[:, rows])
+        part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, np.empty_like(whole.output[:, rows]), cells)
+        loop(prepared(len(rows)), _in_time(part, reverse))
+        steps.h[rows], steps.c[rows] = part.h, part.c
+        whole.output[:, rows] = part.output
+        if whole.cells is not None:
+            whole.cells[:, rows] = part.cells
+    if request.keep and request.lengths is not None:
+        # No step was taken there.
+        padding = np.arange(steps.x.shape[0])[:, None] >= request.lengths
+        h, c = (h_0, c_0) if reverse else (steps.h, steps.c)
+        for array, state in ((steps.output, h), (steps.cells, c)):
+            if array is not None:
+                np.copyto(array, state, where=padding[:, :, None])
+    if hidden is not None:
+        hidden[...] = steps.output
     _fill(request, steps, reverse)
 
 
 def _between(steps: Steps, start: int, stop: int) -> Steps:
     """Return the steps from one time to another."""
-    return steps._replace(x=steps.x[start:stop], output=steps.output[start:stop])
+    mask, cells = (None if each is None else each[start:stop] for each in (steps.mask, steps.cells))
+    return steps._replace(x=steps.x[start:stop], mask=mask, output=steps.output[start:stop], cells=cells)
 
 
 def _in_time(steps: Steps, reverse: bool) -> Steps:
     """Return steps as they are processed."""
     if not reverse:
         return steps
-    mask = None if steps.mask is None else steps.mask[::-1]
-    return steps._replace(x=steps.x[::-1], mask=mask, output=steps.output[::-1])
+    mask, cells = (None if each is None else each[::-1] for each in (steps.mask, steps.cells))
+    return steps._replace(x=steps.x[::-1], mask=mask, output=steps.output[::-1], cells=cells)
 
 
-def _segments(lengths: Array, time: int) -> Iterator[tuple[int, int, Array]]:
-    """Yield the times between two lengths that occur, with the rows that are valid there."""
-    start = 0
-    for length in np.unique(lengths):
-        stop = min(int(length), time)
-        if stop > start:
-            yield start, stop, np.flatnonzero(lengths > start)
-            start = stop
+def _first_steps(request: Request, reset: Array, reverse: bool) -> Array:
+    """Tell of which steps the state before them, in the order of processing, is another episode's."""
+    time = request.x.shape[0]
+    episodes = np.cumsum(reset, axis=0)
+    valid = np.ones_like(reset) if request.mask is None else request.mask
+    if request.lengths is not None:
+        valid = np.arange(time)[:, None] < request.lengths
+    is_new = np.zeros_like(valid)
+    # The numbers do not decrease in time: of the valid steps so far the last one's is the largest, or the smallest.
+    if reverse:
+        after = np.minimum.accumulate(np.where(valid, episodes, time + 1)[::-1])[::-1]
+        is_new[:-1] = valid[:-1] & (after[1:] > episodes[:-1]) & (after[1:] <= time)
+    else:
+        before = np.maximum.accumulate(np.where(valid, episodes, -1))
+        is_new[1:] = valid[1:] & (before[:-1] < episodes[1:]) & (before[:-1] >= 0)
+    return is_new
+
+
+def _segments(request: Request, is_new: Array | None, reverse: bool) -> Iterator[tuple[int, int, Array]]:
+    """Yield times between which the same rows are valid and no episode begins, with those rows."""
+    time, batch, _ = request.x.shape
+    cuts = {0, time}
+    if request.lengths is not None:
+        cuts.update(np.minimum(request.lengths, time).tolist())
+    if is_new is not None:
+        cuts.update((np.flatnonzero(is_new.any(axis=1)) + reverse).tolist())
+    for start, stop in pairwise(sorted(cuts)):
+        rows = np.arange(batch) if request.lengths is None else np.flatnonzero(request.lengths > start)
+        if len(rows) > 0:
+            yield start, stop, rows
 
 
 def _fill(request: Request, steps: Steps, reverse: bool) -> None:

@@ -34,12 +34,16 @@ class Request:
         Integers. The steps before them are valid.
     mask : array, shape (time, batch), or None
         Booleans. True is valid. Never given together with `lengths`.
+    reset : array, shape (time, batch), or None
+        Booleans. True where an episode begins: `episodes` tells what that means.
     masked_output : {"zero", "hold"}
         What the output is at a step that is not valid.
     reverse : bool
         Run every layer backward in time (one direction only).
     options : tuple of CellOptions
         One for each direction.
+    keep : tuple of str
+        What the result's trace is to hold: names of the fields of `Moment`.
     threads : int
         How many threads of its own an engine may use.
     prepared : dict or None
@@ -56,9 +60,11 @@ class Request:
     state: tuple[Array, Array] | None
     lengths: Array | None
     mask: Array | None
+    reset: Array | None
     masked_output: MaskedOutput
     reverse: bool
     options: tuple[CellOptions, ...]
+    keep: tuple[str, ...] = ()
     threads: int = 1
     prepared: dict[Any, Any] | None = None
 
@@ -70,6 +76,10 @@ class Request:
             self.prepared[key] = make()
         made: T = self.prepared[key]
         return made
+
+
+# trace[name][layer][direction], name being a field of `Moment`.
+Traces: TypeAlias = dict[str, tuple[tuple[Array, ...], ...]]
 
 
 class Result(NamedTuple):
@@ -84,11 +94,16 @@ class Result(NamedTuple):
         The final hidden states.
     c_n : array, shape (num_layers*num_directions, batch, hidden_size)
         The final cell states.
+    trace : dict or None
+        For each name that the request keeps, a tuple of layers, each a tuple of directions, of arrays of shape (time,
+        batch, hidden_size), that of h (time, batch, proj_size or hidden_size). Where a step is not valid, h and c are
+        the state that stays and the gates are 0.
     """
 
     output: Array
     h_n: Array
     c_n: Array
+    trace: Traces | None = None
 
 
 class Stepper(NamedTuple):

@@ -3,20 +3,21 @@
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import NamedTuple, Protocol, TypeAlias
 
-from lstm_xp._cell import State, make_step, project_input, zero_state
+from lstm_xp._cell import State, Step, complete_input, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
-from lstm_xp._options import NEUTRAL, CellOptions
+from lstm_xp._options import CellOptions, is_neutral
 from lstm_xp._typing import Array, Namespace
-from lstm_xp._weights import CellWeights, Layers, total_bias
-from lstm_xp.engines._request import MaskedOutput, Request, Result, Stepper
+from lstm_xp._weights import CellWeights, Layers
+from lstm_xp.engines._request import Request, Result, Stepper
 
 # loop(step, carry, xs, reverse) -> carry, ys calls step(carry, x) -> carry, y for each time step, x being what the
-# arrays in xs have there. The carry keeps its shapes; ys has the outputs stacked, each at the time of its input, also
-# in reverse.
-Body: TypeAlias = Callable[[State, tuple[Array, ...]], tuple[State, Array]]
-Loop: TypeAlias = Callable[[Body, State, tuple[Array, ...], bool], tuple[State, Array]]
+# arrays in xs have there. All are tuples of arrays. The carry keeps its shapes; ys has the outputs stacked, each at the
+# time of its input, also in reverse.
+Arrays: TypeAlias = tuple[Array, ...]
+Body: TypeAlias = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
+Loop: TypeAlias = Callable[[Body, Arrays, Arrays, bool], tuple[Arrays, Arrays]]
 
 # advance(x, states) -> output, states: one time step through all layers.
 States: TypeAlias = tuple[State, ...]
@@ -24,11 +25,20 @@ Advance: TypeAlias = Callable[[Array, States], tuple[Array, States]]
 
 
 class RunPlain(Protocol):
-    """Run the plain cell over all steps: the carry and the outputs as `Loop` returns them."""
+    """Run the plain cell over all steps: the final state and the hidden states."""
 
     def __call__(
         self, x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool
     ) -> tuple[State, Array]: ...
+
+
+class Direction(NamedTuple):
+    """One layer in one direction: where it starts, and what becomes of it."""
+
+    weights: CellWeights
+    options: CellOptions
+    state: State | None
+    reverse: bool
 
 
 def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None) -> Result:
@@ -42,41 +52,42 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
     loop : callable
         ``loop(step, carry, xs, reverse) -> (carry, ys)``, as `jax.lax.scan` understands it.
     run_plain : callable, optional
-        ``run_plain(x, weights, start, valid, reverse=...) -> (carry, ys)`` where the cell has no options, peepholes or
-        projection.
+        ``run_plain(x, weights, start, valid, reverse=...) -> (carry, ys)`` where the cell has no options, peepholes,
+        normalisation or projection, and where there are neither resets nor a trace.
 
     Returns
     -------
     Result
-        The output and the final states.
+        The output, the final states and the trace.
     """
     xp = request.xp
     valid = valid_steps(request)
     features = request.x
     finals: list[State] = []
+    traces: list[list[Arrays]] = []
     for layer in request.weights:
         if valid is not None:
             # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
             features = xp.where(valid, features, xp.zeros_like(features))
-        outputs = []
+        outputs, kept = [], []
         for direction, weights in enumerate(layer):
-            state = None if request.state is None else _row(request.state, len(finals))
-            output, final = _run_direction(
-                features,
-                _joined(weights, xp),
-                state,
-                valid,
-                request.options[direction],
+            part = Direction(
+                weights=_joined(weights, xp),
+                options=request.options[direction],
+                state=None if request.state is None else _row(request.state, len(finals)),
                 reverse=request.reverse or direction == 1,
-                masked_output=request.masked_output,
-                loop=loop,
-                run_plain=run_plain,
-                xp=xp,
             )
+            output, final, trace = _run_direction(request, part, features, valid, loop, run_plain)
             outputs.append(output)
             finals.append(final)
+            kept.append(trace)
         features = outputs[0] if len(outputs) == 1 else xp.concat(outputs, axis=2)
-    return Result(features, xp.stack([h for h, _ in finals]), xp.stack([c for _, c in finals]))
+        traces.append(kept)
+    h_n, c_n = (xp.stack([state[which] for state in finals]) for which in range(2))
+    if not request.keep:
+        return Result(features, h_n, c_n)
+    named = {name: tuple(tuple(trace[k] for trace in kept) for kept in traces) for k, name in enumerate(request.keep)}
+    return Result(features, h_n, c_n, named)
 
 
 def make_advance(layers: Layers, options: CellOptions, xp: Namespace) -> Advance:
@@ -98,15 +109,13 @@ def make_advance(layers: Layers, options: CellOptions, xp: Namespace) -> Advance
         ``advance(x, states) -> (output, states)`` with a state for each layer; all without a batch axis or all with.
     """
     cells = [
-        (xp.matrix_transpose(weights.weight_ih), total_bias(weights), make_step(weights, options, xp))
-        for (weights,) in layers
+        (weights, xp.matrix_transpose(weights.weight_ih), make_step(weights, options, xp)) for (weights,) in layers
     ]
 
     def advance(x: Array, states: States) -> tuple[Array, States]:
         after = []
-        for (w_ih, bias, step), state in zip(cells, states, strict=True):
-            z = x @ w_ih
-            h, c = step(z if bias is None else z + bias, state)
+        for (weights, w_ih, step), state in zip(cells, states, strict=True):
+            h, c, *_ = step(complete_input(x @ w_ih, weights, options, xp), state)
             after.append((h, c))
             x = h
         return x, tuple(after)
@@ -178,50 +187,87 @@ def valid_steps(request: Request) -> Array | None:
     return xp.expand_dims(valid, axis=2)
 
 
+def episodes(request: Request) -> Array | None:
+    """
+    Return the number of the episode that each step belongs to, or None if there is only one.
+
+    No state passes from one episode to another, in neither direction: each starts from the initial state.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+
+    Returns
+    -------
+    array, shape (time, batch, 1), or None
+        Integers that do not decrease in time.
+    """
+    if request.reset is None:
+        return None
+    xp = request.xp
+    counts = xp.astype(request.reset, xp.int32)
+    return xp.expand_dims(xp.cumulative_sum(counts, axis=0, dtype=xp.int32), axis=2)
+
+
 def _run_direction(
-    x: Array,
-    weights: CellWeights,
-    state: State | None,
-    valid: Array | None,
-    options: CellOptions,
-    *,
-    reverse: bool,
-    masked_output: MaskedOutput,
-    loop: Loop,
-    run_plain: RunPlain | None,
-    xp: Namespace,
-) -> tuple[Array, State]:
-    """Run one layer in one direction; return its output and its final state."""
+    request: Request, part: Direction, x: Array, valid: Array | None, loop: Loop, run_plain: RunPlain | None
+) -> tuple[Array, State, Arrays]:
+    """Run one layer in one direction; return its output, its final state and what is kept."""
+    xp, (weights, options, state, reverse) = request.xp, part
     step = make_step(weights, options, xp)
-    z = project_input(x, weights, xp)
+    z = project_input(x, weights, options, xp)
     zeros = zero_state(z[0, :, :], weights, xp)
     # Adding zeros broadcasts a state of batch size 1.
     start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
-    plain = options in NEUTRAL and weights.weight_hr is None and weights.peephole is None
-    if run_plain is not None and plain:
+    plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))
+    kept: Arrays = ()
+    if run_plain is not None and plain and request.reset is None and not request.keep:
         final, output = run_plain(x, weights, start, valid, reverse=reverse)
-    elif valid is None:
-
-        def advance(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
-            carry = step(inputs[0], carry)
-            return carry, carry[0]
-
-        final, output = loop(advance, start, (z,), reverse)
     else:
-
-        def advance_if_valid(carry: State, inputs: tuple[Array, ...]) -> tuple[State, Array]:
-            z_t, valid_t = inputs
-            h, c = step(z_t, carry)
-            carry = xp.where(valid_t, h, carry[0]), xp.where(valid_t, c, carry[1])
-            return carry, carry[0]
-
-        final, output = loop(advance_if_valid, start, (z, valid), reverse)
+        episode = episodes(request)
+        body = _make_body(
+            step, start, request.keep, has_valid=valid is not None, has_episodes=episode is not None, xp=xp
+        )
+        carry = start if episode is None else (*start, xp.zeros_like(episode[0, :, :]))
+        xs = tuple(array for array in (z, valid, episode) if array is not None)
+        (h, c, *_), (output, *kept_) = loop(body, carry, xs, reverse)
+        final, kept = (h, c), tuple(kept_)
     if valid is None:
-        return output, final
+        return output, final, kept
+    kept = tuple(
+        array if name in ("h", "c") else xp.where(valid, array, xp.zeros_like(array))
+        for name, array in zip(request.keep, kept, strict=True)
+    )
     # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
-    shown = valid if masked_output == "zero" else _any_so_far(valid, reverse, xp)
-    return xp.where(shown, output, xp.zeros_like(output)), final
+    shown = valid if request.masked_output == "zero" else _any_so_far(valid, reverse, xp)
+    return xp.where(shown, output, xp.zeros_like(output)), final, kept
+
+
+def _make_body(
+    step: Step, start: State, keep: tuple[str, ...], *, has_valid: bool, has_episodes: bool, xp: Namespace
+) -> Body:
+    """
+    Return the body of the loop over time.
+
+    The carry is the state and, where there are episodes, the number of the one that it belongs to.
+    """
+
+    def body(carry: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
+        z, *rest = inputs
+        h, c = carry[:2]
+        if has_episodes:
+            is_new = rest[-1] != carry[2]
+            h, c = xp.where(is_new, start[0], h), xp.where(is_new, start[1], c)
+        moment = step(z, (h, c))
+        after: Arrays = (moment.h, moment.c, *(rest[-1:] if has_episodes else ()))
+        if has_valid:
+            after = tuple(xp.where(rest[0], new, old) for new, old in zip(after, carry, strict=True))
+            moment = moment._replace(h=after[0], c=after[1])
+        return after, (after[0], *(getattr(moment, name) for name in keep))
+
+    return body
 
 
 def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:

@@ -43,7 +43,7 @@ def supports(_request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    arrays = {name: getattr(request, name) for name in ("x", "weights", "state", "lengths", "mask")}
+    arrays = {name: getattr(request, name) for name in ("x", "weights", "state", "lengths", "mask", "reset")}
     without: dict[str, Any] = dict.fromkeys(arrays)
     result: Result = _run(arrays, replace(request, **without))
     return result

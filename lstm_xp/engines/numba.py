@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
 
-from lstm_xp._options import DEFAULT, NEUTRAL
+from lstm_xp._options import DEFAULT, is_neutral
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
@@ -40,10 +40,12 @@ def _compiled(function: Callable[..., None]) -> Any:
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if any(options not in NEUTRAL for options in request.options):
+    if not all(map(is_neutral, request.options)):
         return "it has no options but the default"
     if request.weights[0][0].peephole is not None:
         return "it has no peepholes"
+    if request.keep:
+        return "it keeps nothing of what a step makes but the last"
     return numpy_engine.supports(request)
 
 
@@ -91,7 +93,7 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
     w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
 
-    def run(states: Array, added: Array | None, invalid: Array | None) -> None:
+    def run(states: Array, added: Array | None, invalid: Array | None, _cells: Array | None) -> None:
         if invalid is None:
             invalid = np.empty((0, batch), np.bool_)
         if added is None:

@@ -33,6 +33,10 @@ def supports(request: Request) -> str | None:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
     if any(options.activations != DEFAULT.activations for options in request.options):
         return "it has no activations but sigmoid and tanh"
+    if request.weights[0][0].norm is not None:
+        return "it has no layer normalisation"
+    if not {"h", "c"}.issuperset(request.keep):
+        return "it keeps no gates"
     return None
 
 
@@ -158,10 +162,11 @@ def for_one_step(prepared: Prepared, factor: float) -> Prepared:
     return prepared._replace(w=np.asfortranarray(joined) if prepared.w_x is not None else joined, w_x=None)
 
 
-# run(states, added, invalid) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the
+# run(states, added, invalid, cells) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the
 # product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
-# (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true.
-Run: TypeAlias = Callable[[Array, Array | None, Array | None], None]
+# (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true;
+# cells, (time, hidden_size, batch) or None, is overwritten by the cell states.
+Run: TypeAlias = Callable[[Array, Array | None, Array | None, Array | None], None]
 
 
 def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
@@ -185,6 +190,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
     length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
     states = np.empty((length + 1, rows, batch), steps.h.dtype)
+    cells = None if steps.cells is None else np.empty((length, len(c), batch), c.dtype)
     np.multiply(steps.h.T, doubled, out=states[0, :size])
     c[...] = steps.c.T
     if prepared.w_x is None:
@@ -202,9 +208,11 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
             added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
             added = np.dot(added, prepared.w_x[:-1])
             added += prepared.w_x[-1]
-        run(states[: len(x) + 1], added, invalid)
+        run(states[: len(x) + 1], added, invalid, cells)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
+        if steps.cells is not None and cells is not None:
+            steps.cells[start : start + length] = cells[: len(x)].transpose(0, 2, 1)
     np.multiply(states[0, :size].T, 1 / doubled, out=steps.h)
     steps.c[...] = c.T
 
@@ -214,11 +222,13 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     batch, size = steps.h.shape
     step, c = make_step(prepared, batch)
 
-    def run(states: Array, added: Array | None, invalid: Array | None) -> None:
+    def run(states: Array, added: Array | None, invalid: Array | None, cells: Array | None) -> None:
         # Lists, and vectors for one row: NumPy is quicker with them.
         s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
         for t in range(len(s) - 1):
             step(s[t], None if added is None else added[t], h[t], h[t + 1], None if invalid is None else invalid[t])
+            if cells is not None:
+                cells[t] = c
 
     run_steps(prepared, steps, run, c)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
-from lstm_xp._cell import State
 from lstm_xp._namespace import unstack, without_autocast, without_grad
 from lstm_xp._typing import Array
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines._stack import Body, States, make_advance, run_stacked, stepper_of
+from lstm_xp.engines._stack import Arrays, Body, States, make_advance, run_stacked, stepper_of
 
 
 def supports(_request: Request) -> str | None:
@@ -18,14 +17,14 @@ def run(request: Request) -> Result:
     """Run a request."""
     xp = request.xp
 
-    def loop(step: Body, carry: State, xs: tuple[Array, ...], reverse: bool) -> tuple[State, Array]:
+    def loop(step: Body, carry: Arrays, xs: Arrays, reverse: bool) -> tuple[Arrays, Arrays]:
         # unstack, not x[t]: the gradient of T indexings in torch is T arrays of full size.
         steps = list(zip(*(unstack(array, xp) for array in xs), strict=True))
         ys = []
         for inputs in reversed(steps) if reverse else steps:
             carry, y = step(carry, inputs)
             ys.append(y)
-        return carry, xp.stack(ys[::-1] if reverse else ys, axis=0)
+        return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))
 
     return run_stacked(request, loop)
 

@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lstm_xp._namespace import without_autocast
-from lstm_xp._options import NEUTRAL
+from lstm_xp._options import is_neutral
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
@@ -57,15 +57,21 @@ def supports(request: Request) -> str | None:
         The reason.
     """
     for options in request.options:
-        if options not in NEUTRAL:
+        if not is_neutral(options):
             return "torch's kernel has no `options`"
     cell = request.weights[0][0]
     if cell.peephole is not None:
         return "torch's kernel has no peepholes"
+    if cell.norm is not None:
+        return "torch's kernel has no layer normalisation"
     if cell.weight_hr is not None and cell.weight_hr.shape[0] == cell.weight_hr.shape[1]:
         return "torch's kernel tells a projection by its size, which is that of the cell"
     if request.mask is not None:
         return "torch's kernel has no `mask`"
+    if request.reset is not None:
+        return "torch's kernel has no `reset`"
+    if request.keep:
+        return "torch's kernel tells no gates and no cell states but the last"
     tensors = [request.x, *(request.state or ()), *_flat_weights(request)]
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
