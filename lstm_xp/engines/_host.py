@@ -124,7 +124,8 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
     traces = result.trace or {}
     features = request.x
     for k, layer in enumerate(request.weights):
-        output = np.empty((*request.x.shape[:2], len(layer) * size), request.x.dtype)
+        is_last = k == len(request.weights) - 1
+        output = result.output if is_last else np.empty_like(result.output)
 
         def run(direction: int, k: int = k, features: Array = features, output: Array = output) -> None:
             weights, options = request.weights[k][direction], request.options[direction]
@@ -140,7 +141,7 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
 
         list(map_(run, range(len(layer))))
         features = output
-    return result._replace(output=features)
+    return result
 
 
 def _empty_result(request: Request) -> Result:
@@ -247,7 +248,7 @@ def _segments(request: Request, is_new: Array | None, reverse: bool) -> Iterator
     time, batch, _ = request.x.shape
     cuts = {0, time}
     if request.lengths is not None:
-        cuts.update(np.minimum(request.lengths, time).tolist())
+        cuts.update(min(length, time) for length in request.lengths.tolist())
     if is_new is not None:
         cuts.update((np.flatnonzero(is_new.any(axis=1)) + reverse).tolist())
     for start, stop in pairwise(sorted(cuts)):
