@@ -25,11 +25,11 @@ Advance: TypeAlias = Callable[[Array, States], tuple[Array, States]]
 
 
 class RunPlain(Protocol):
-    """Run the plain cell over all steps: the final state and the hidden states."""
+    """Run the plain cell over all steps: the final state, the hidden states and, if wanted, the cell states."""
 
     def __call__(
-        self, x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool
-    ) -> tuple[State, Array]: ...
+        self, x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool, cells: bool
+    ) -> tuple[State, Array, Array | None]: ...
 
 
 class Direction(NamedTuple):
@@ -52,8 +52,8 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
     loop : callable
         ``loop(step, carry, xs, reverse) -> (carry, ys)``, as `jax.lax.scan` understands it.
     run_plain : callable, optional
-        ``run_plain(x, weights, start, valid, reverse=...) -> (carry, ys)`` where the cell has no options, peepholes,
-        normalisation or projection, and where there are neither resets nor a trace.
+        ``run_plain(x, weights, start, valid, reverse=..., cells=...) -> (state, h, c or None)`` where the cell has no
+        options, peepholes, normalisation or projection, there are no resets, and no gates are kept.
 
     Returns
     -------
@@ -223,8 +223,9 @@ def _run_direction(
 
     plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))
     kept: Arrays = ()
-    if run_plain is not None and plain and request.reset is None and not request.keep:
-        final, output = run_plain(x, weights, start, valid, reverse=reverse)
+    if run_plain is not None and plain and request.reset is None and {"h", "c"}.issuperset(request.keep):
+        final, output, cells = run_plain(x, weights, start, valid, reverse=reverse, cells="c" in request.keep)
+        kept = tuple(output if name == "h" else cells for name in request.keep)
     else:
         episode = episodes(request)
         body = _make_body(

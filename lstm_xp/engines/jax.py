@@ -77,9 +77,9 @@ def _turned(array: Array) -> Array:
 
 
 def _run_plain(
-    x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool
-) -> tuple[State, Array]:
-    """Run the plain cell over time; return its final state and its hidden states."""
+    x: Array, weights: CellWeights, start: State, valid: Array | None, *, reverse: bool, cells: bool
+) -> tuple[State, Array, Array | None]:
+    """Run the plain cell over time; return its final state, its hidden states and, if they are wanted, cell states."""
     # Measured on CPUs: of W h and h W, the one is faster for one row, where it is best to project the input of all
     # steps at once, and where the weights are large; the other elsewhere, where one product with (x, h) is best.
     # Unrolling the scan by 4 gained nothing at most sizes, and lost half as much again at one.
@@ -87,21 +87,26 @@ def _run_plain(
     input_first = x.shape[1] == 1 and elements > SMALL
     columns = input_first or elements > LARGE
     inputs = _Inputs(x, weights.weight_ih, weights.weight_hh, total_bias(weights), *start, valid)
-    result: tuple[State, Array] = _scan(_Layout(columns, input_first, reverse), inputs)
-    return result
+    final, states = _scan(_Layout(columns, input_first, reverse, cells), inputs)
+    return final, states[0], states[1] if cells else None
 
 
 class _Layout(NamedTuple):
-    """Whether steps are (features, batch), the input is projected before the scan, and time goes backward."""
+    """Whether steps are (features, batch), the input is projected first, time goes backward, cell states are wanted."""
 
     columns: bool
     input_first: bool
     reverse: bool
+    cells: bool
 
     @property
     def axis(self) -> int:
         """The features' axis within one step."""
         return 0 if self.columns else 1
+
+    def shown(self, state: State) -> tuple[Array, ...]:
+        """Return what is wanted of the state after a step."""
+        return tuple(map(self.turn, state if self.cells else state[:1]))
 
     def turn(self, array: Array) -> Array:
         """Return (batch, features) as a step has it, or the other way around."""
@@ -142,14 +147,16 @@ class _Slopes(NamedTuple):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _scan(layout: _Layout, inputs: _Inputs) -> tuple[State, Array]:
-    """Return the final state and all hidden states."""
-    final, (output, _) = _scan_with(layout, inputs, slopes=False)
-    return final, output
+def _scan(layout: _Layout, inputs: _Inputs) -> tuple[State, tuple[Array, ...]]:
+    """Return the final state and all hidden states, with the cell states if they are wanted."""
+    final, (states, _) = _scan_with(layout, inputs, slopes=False)
+    return final, states
 
 
-def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State, tuple[Array, _Slopes | None]]:
-    """Return the final state and, of each step, the hidden state and the derivatives, if they are wanted."""
+def _scan_with(
+    layout: _Layout, inputs: _Inputs, *, slopes: bool
+) -> tuple[State, tuple[tuple[Array, ...], _Slopes | None]]:
+    """Return the final state and, of each step, what `_scan` returns and the derivatives, if they are wanted."""
     x, w_ih, w_hh, bias, h, c, valid = inputs
     axis, turn = layout.axis, layout.turn
     # sigmoid(z) = (tanh(z/2) + 1)/2, with the halves in the weights, so that one tanh serves all gates.
@@ -163,7 +170,9 @@ def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State
         w = layout.factor(jnp.concatenate([w_ih, w_hh], axis=1))
         b = turn(b[None])
 
-    def step(carry: State, inputs: tuple[Array, Array | None]) -> tuple[State, tuple[Array, _Slopes | None]]:
+    def step(
+        carry: State, inputs: tuple[Array, Array | None]
+    ) -> tuple[State, tuple[tuple[Array, ...], _Slopes | None]]:
         (h_old, c_old), (x_t, valid_t) = carry, inputs
         if layout.input_first:
             z = turn(x_t) + layout.multiply(w, h_old)
@@ -179,7 +188,7 @@ def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State
             of_z = g * i * (1 - i), c_old * f * (1 - f), i * (1 - g * g), squashed * o * (1 - o)
             of_step = _Slopes(jnp.concatenate(of_z, axis=axis), f, o * (1 - squashed * squashed))
         carry = _where(valid_t, (h, c), carry, turn)
-        return carry, (turn(carry[0]), of_step)
+        return carry, (layout.shown(carry), of_step)
 
     (h, c), outputs = jax.lax.scan(step, (turn(h), turn(c)), (x, valid), reverse=layout.reverse)
     return (turn(h), turn(c)), outputs
@@ -188,23 +197,24 @@ def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State
 @_scan.defjvp  # type: ignore[untyped-decorator]
 def _scan_jvp(layout: _Layout, primals: tuple[_Inputs], tangents: tuple[_Inputs]) -> Any:
     (inputs,), (dots,) = primals, tangents
-    final, (output, slopes) = _scan_with(layout, inputs, slopes=True)
+    final, (states, slopes) = _scan_with(layout, inputs, slopes=True)
+    output = states[0]
     before = (output[1:], inputs.h[None]) if layout.reverse else (inputs.h[None], output[:-1])
     u = _project(dots.x, inputs.w_ih) + _project(inputs.x, dots.w_ih) + _project(jnp.concatenate(before), dots.w_hh)
     u = u if dots.bias is None else u + dots.bias
     turn, w = layout.turn, layout.factor(inputs.w_hh)
 
-    def step(carry: State, steps: tuple[Array, _Slopes, Array | None]) -> tuple[State, Array]:
+    def step(carry: State, steps: tuple[Array, _Slopes, Array | None]) -> tuple[State, tuple[Array, ...]]:
         (h_old, c_old), (u_t, by, valid_t) = carry, steps
         z = turn(u_t) + layout.multiply(w, h_old)
         i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)
         c = by.f * c_old + (i + f + g)
         carry = _where(valid_t, (o + by.c * c, c), carry, turn)
-        return carry, turn(carry[0])
+        return carry, layout.shown(carry)
 
     start, steps = (turn(dots.h), turn(dots.c)), (u, slopes, inputs.valid)
-    (h, c), outputs = jax.lax.scan(step, start, steps, reverse=layout.reverse)
-    return (final, output), ((turn(h), turn(c)), outputs)
+    (h, c), dots_of_states = jax.lax.scan(step, start, steps, reverse=layout.reverse)
+    return (final, states), ((turn(h), turn(c)), dots_of_states)
 
 
 def _where(valid: Array | None, new: State, old: State, turn: Callable[[Array], Array]) -> State:

@@ -1,15 +1,18 @@
 """PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call."""
 
+from dataclasses import replace
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lstm_xp._namespace import without_autocast
 from lstm_xp._options import is_neutral
+from lstm_xp._weights import CellWeights
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
@@ -70,8 +73,8 @@ def supports(request: Request) -> str | None:
         return "torch's kernel has no `mask`"
     if request.reset is not None:
         return "torch's kernel has no `reset`"
-    if request.keep:
-        return "torch's kernel tells no gates and no cell states but the last"
+    if request.keep and request.lengths is not None:
+        return "what torch's kernel does not tell is worked out from its output, which has no padding then"
     tensors = [request.x, *(request.state or ()), *_flat_weights(request)]
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
@@ -97,6 +100,8 @@ def run(request: Request) -> Result:
     Result
         The output and the final states.
     """
+    if request.keep:
+        return _run_traced(request)
     x, state = request.x, _initial_state(request)
     if request.lengths is not None:
         lengths = request.lengths.to(torch.int64).clamp(0, x.shape[0])
@@ -175,6 +180,53 @@ def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> R
         held = torch.where(valid, output[:, :, :size], last)
         output = torch.cat((held, output[:, :, size:]), dim=2)
     return Result(output, h_n, c_n)
+
+
+def _run_traced(request: Request) -> Result:
+    """
+    Run layer after layer, and work out from the hidden states what the kernel does not tell.
+
+    With them all gates are one product for all time steps; only the cell states are one after the other.
+    """
+    directions = len(request.options)
+    state, results = _initial_state(request), []
+    traces: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in request.keep}
+    x = request.x
+    for k, layer in enumerate(request.weights):
+        h_0, c_0 = (array[k * directions : (k + 1) * directions] for array in state)
+        result = run(replace(request, x=x, weights=(layer,), state=(h_0, c_0), keep=()))
+        insides = [
+            _inside(x, cell, (h_0[d], c_0[d]), h, request.keep, reverse=request.reverse or d == 1)
+            for d, (cell, h) in enumerate(zip(layer, result.output.chunk(directions, dim=2), strict=True))
+        ]
+        for name, layers in traces.items():
+            layers.append(tuple(inside[name] for inside in insides))
+        results.append(result)
+        x = result.output
+    h_n, c_n = torch.cat([each.h_n for each in results]), torch.cat([each.c_n for each in results])
+    return Result(x, h_n, c_n, {name: tuple(layers) for name, layers in traces.items()})
+
+
+def _inside(
+    x: Tensor, cell: CellWeights, state: State, h: Tensor, keep: tuple[str, ...], *, reverse: bool
+) -> dict[str, Tensor]:
+    """Return what is to be kept of one layer in one direction, given its hidden states."""
+    if keep == ("h",):
+        return {"h": h}
+    h_0, c = state
+    before = torch.cat((h[1:], h_0[None]) if reverse else (h_0[None], h[:-1]))
+    z = linear(x, cell.weight_ih, cell.bias_ih) + linear(before, cell.weight_hh, cell.bias_hh)
+    i, f, g, o = z.chunk(4, dim=2)
+    i, f, g, o = i.sigmoid(), f.sigmoid(), g.tanh(), o.sigmoid()
+    inside = {"h": h, "i": i, "f": f, "g": g, "o": o}
+    if "c" in keep:
+        cells = []
+        steps = list(zip((i * g).unbind(), f.unbind(), strict=True))
+        for added, f_t in reversed(steps) if reverse else steps:
+            c = torch.addcmul(added, f_t, c)
+            cells.append(c)
+        inside["c"] = torch.stack(cells[::-1] if reverse else cells)
+    return inside
 
 
 def _call(request: Request, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
