@@ -133,11 +133,11 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
         i = gate(clip_gates(peep(p_i, z_i, c_old)))
         f = 1.0 - i if options.coupled else gate(clip_gates(peep(p_f, z_f, c_old)))
         g = candidate(clip_gates(z_g))
-        c = clip_cell(f * c_old + i * g)
-        normed = norm_c(c)
-        c = normed if options.norm_carry else c
+        c = f * c_old + i * g
+        c = clip_cell(norm_c(c) if options.norm_carry else c)
+        shown = c if options.norm_carry else norm_c(c)
         o = gate(clip_gates(peep(p_o, z_o, c if options.peephole_output == "new" else c_old)))
-        h = o * squash(normed)
+        h = o * squash(shown)
         return Moment(h if w_hr is None else clip_proj(h @ w_hr), c, i, f, g, o)
 
     return step

@@ -33,8 +33,8 @@ class CellOptions:
         Bound on the absolute value of the pre-activations of all four gates, biases and peepholes included
         (ONNX's ``clip``).
     clip_cell : float or None, optional
-        Bound on the absolute value of the cell state (TensorFlow 1's ``cell_clip``). The output gate's peephole and
-        the output see the clipped value.
+        Bound on the absolute value of the cell state as it is carried on (TensorFlow 1's ``cell_clip``). The output
+        gate's peephole and the output see the clipped value.
     clip_proj : float or None, optional
         Bound on the absolute value of the projected hidden state (TensorFlow 1's ``proj_clip``).
     coupled : bool, optional
@@ -48,7 +48,8 @@ class CellOptions:
         With `CellWeights.norm`: whether the products with the input and with the hidden state are normalised apart,
         each over all four gates (Ba et al. and most others), or their sum, gate by gate (TensorFlow 1).
     norm_eps : float, optional
-        With `CellWeights.norm`: what is added to the variances.
+        With `CellWeights.norm`: what is added to the variances. With 0, what is the same for all features, as zeros
+        are, becomes NaN.
 
     Raises
     ------

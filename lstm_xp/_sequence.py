@@ -257,7 +257,7 @@ def make_request(
     """Check a call's arguments and return the one request that they make, and how they lay."""
     x, state, lengths, mask, reset, _, threads = call
     options = check_settings(settings, network)
-    if isinstance(keep, str) or not all(name in Moment._fields for name in keep):
+    if not isinstance(keep, (tuple, list)) or not all(name in Moment._fields for name in keep):
         msg = f"`keep` is {keep!r}, expected a tuple of {', '.join(map(repr, Moment._fields))}"
         raise ValueError(msg)
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:

@@ -95,6 +95,26 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "mask shape": (lambda: NET(X, mask=MASK.T), ValueError, "`mask` has shape (3, 7), expected (time, batch) = (7, 3)"),
     "mask unbatched": (lambda: NET(X[:, 0], mask=MASK), ValueError, "`mask` has shape (7, 3), expected (time,) = (7,)"),
     "both": (lambda: NET(X, lengths=LENGTHS, mask=MASK), ValueError, "`lengths` and `mask` were both given"),
+    "reset list": (lambda: NET(X, reset=[True] * 7), TypeError, "`reset` is a list, expected an array"),
+    "reset integers": (
+        lambda: NET(X, reset=MASK.astype(int)),
+        TypeError,
+        "`reset` has dtype int64, expected a dtype of kind 'bool'",
+    ),
+    "reset shape": (
+        lambda: NET(X, reset=MASK.T),
+        ValueError,
+        "`reset` has shape (3, 7), expected (time, batch) = (7, 3)",
+    ),
+    # traces
+    "keep": (
+        lambda: NET.trace(X, keep=("c", "z")),
+        ValueError,
+        "`keep` is ('c', 'z'), expected a tuple of 'h', 'c', 'i', 'f', 'g', 'o'",
+    ),
+    "keep str": (lambda: NET.trace(X, keep="c"), ValueError, "`keep` is 'c', expected a tuple of 'h', 'c', 'i'"),
+    "keep None": (lambda: lx.trace(X, NET.weights, keep=None), ValueError, "`keep` is None, expected a tuple of 'h'"),
+    "keep unhashable": (lambda: NET.trace(X, keep=([],)), ValueError, "`keep` is ([],), expected a tuple of 'h'"),
     # weights
     "weights array": (lambda: lx.lstm(X, X), TypeError, "`weights` is a ndarray, expected CellWeights"),
     "weights empty": (lambda: lx.lstm(X, ()), TypeError, "`weights` is a tuple of 0, expected CellWeights"),
@@ -163,6 +183,21 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         lambda: lx.lstm(X, CELL._replace(peephole=np.ones(12))),
         ValueError,
         "`peephole_l0` has shape (12,), expected (3, hidden_size) = (3, 4)",
+    ),
+    "norm": (
+        lambda: lx.lstm(X, CELL._replace(norm=np.ones((2, 16)))),
+        ValueError,
+        "`norm_l0` has shape (2, 16), expected (2, 9*hidden_size) = (2, 36) or, with norm_gates='each', (2, 5*hidden_",
+    ),
+    "norm of another form": (
+        lambda: lx.lstm(X, CELL._replace(norm=np.ones((2, 20)))),
+        ValueError,
+        "`norm_gates` is 'joint', expected 'each' with `norm` of its shape",
+    ),
+    "norms differ": (
+        lambda: lx.lstm(X, ((CELL._replace(norm=np.ones((2, 20))), CELL._replace(norm=np.ones((2, 36)))),)),
+        ValueError,
+        "`norm_l0_reverse` has shape (2, 36), expected (2, 5*hidden_size) = (2, 20)",
     ),
     "deep input": (
         lambda: lx.lstm(X, (CELL, CELL)),
@@ -311,6 +346,19 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "clip nan": (lambda: lx.CellOptions(clip_gates=np.nan), ValueError, "`clip_gates` is nan"),
     "clip text": (lambda: lx.CellOptions(clip_proj="1"), ValueError, "`clip_proj` is '1'"),
     "coupled": (lambda: lx.CellOptions(coupled=1), TypeError, "`coupled` is 1, expected True or False"),
+    "norm_carry": (lambda: lx.CellOptions(norm_carry=1), TypeError, "`norm_carry` is 1, expected True or False"),
+    "norm_gates": (
+        lambda: lx.CellOptions(norm_gates="both"),
+        ValueError,
+        "`norm_gates` is 'both', expected 'joint' or 'each'",
+    ),
+    "norm_eps < 0": (
+        lambda: lx.CellOptions(norm_eps=-1e-5),
+        ValueError,
+        "`norm_eps` is -1e-05, expected a finite number of at least 0",
+    ),
+    "norm_eps infinite": (lambda: lx.CellOptions(norm_eps=np.inf), ValueError, "`norm_eps` is inf, expected a finite"),
+    "norm_eps NaN": (lambda: lx.CellOptions(norm_eps=np.nan), ValueError, "`norm_eps` is nan, expected a finite"),
     "peephole_output": (
         lambda: lx.CellOptions(peephole_output="both"),
         ValueError,
@@ -442,7 +490,9 @@ def test_the_error_says_it(name: str) -> None:
 def test_the_calls_are_right_but_for_what_is_named() -> None:
     """Lest they fail for another reason than they should."""
     NET(X, STATE, lengths=LENGTHS)
-    NET(X, mask=MASK)
+    NET(X, mask=MASK, reset=MASK)
+    NET.trace(X, keep=("c",))
+    lx.lstm(X, CELL._replace(norm=np.ones((2, 36))))
     NET(X[:, 0], tuple(a[:, 0] for a in STATE), lengths=LENGTHS[0])
     lx.lstm_cell(X, CELL)
 

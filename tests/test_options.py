@@ -22,6 +22,7 @@ NEUTRAL = [
     {"activations": ("Sigmoid", "TANH", "tan_h")},
     {"activations": ("sigmoid", ("scaled_tanh", 1.0, 1.0), "scaled_tanh")},
     {"peephole_output": "old"},
+    {"norm_carry": True, "norm_gates": "each", "norm_eps": 1e-3},
 ]
 
 
