@@ -2,7 +2,7 @@
 One LSTM, written once against the Python array API standard.
 
 It runs on whatever arrays it is given and equals `torch.nn.LSTM` with the same weights. See `lstm` for sequences,
-`lstm_cell` for one step, `LSTM` for an object that holds the weights, `load` for files.
+`lstm_cell` for one step, `LSTM` for an object that holds the weights, `load` for files, `trace` for what is inside.
 """
 
 from lstm_xp import convert

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 from lstm_xp._activations import ACTIVATIONS
@@ -90,6 +90,11 @@ class CellOptions:
             msg = f"`norm_eps` is {self.norm_eps!r}, expected {expected}"
             raise ValueError(msg)
         object.__setattr__(self, "norm_eps", eps)
+
+    def __repr__(self) -> str:
+        """Return what differs from torch's LSTM."""
+        shown = ((each.name, getattr(self, each.name), each.default) for each in fields(self))
+        return f"CellOptions({', '.join(f'{name}={value!r}' for name, value, default in shown if value != default)})"
 
 
 Options: TypeAlias = CellOptions | tuple[CellOptions, CellOptions]
