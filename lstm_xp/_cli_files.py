@@ -93,9 +93,9 @@ def _settings(net: LSTM) -> Iterator[str]:
     for name, default in (("bias", True), ("batch_first", False), ("reverse", False), ("masked_output", "zero")):
         if getattr(net, name) != default:
             yield f"{name}={getattr(net, name)!r}"
-    for field in ("peephole", "norm"):
-        if getattr(net.weights[0][0], field) is not None:
-            yield field
+    for name in ("peephole", "norm"):
+        if getattr(net.weights[0][0], name) is not None:
+            yield name
     both = (net.options,) if isinstance(net.options, CellOptions) else net.options
     for which, each in zip(("",) if len(both) == 1 else ("forward ", "backward "), both, strict=True):
         for field in fields(each):
