@@ -101,7 +101,10 @@ class Layout:
 
 TORCH = Layout(
     framework="PyTorch",
-    arrays={f"{field}_l{{layer}}{{direction}}": field for field in CellWeights._fields if field != "peephole"},
+    arrays={
+        f"{field}_l{{layer}}{{direction}}": field
+        for field in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    },
     directions=("", "_reverse"),
     bias_optional=True,
 )
