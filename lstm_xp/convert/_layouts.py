@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from lstm_xp._weights import CellWeights
-
 GATES = "ifgo"
 PEEPHOLES = "ifo"
 
