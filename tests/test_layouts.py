@@ -343,6 +343,14 @@ def test_what_a_layout_cannot_express_is_refused(name: str, net: Any, what: str)
         getattr(lx.convert, f"to_{name}")(net)
 
 
+@pytest.mark.parametrize("name", [name for name in lx.convert.__all__ if name.startswith("to_")])
+def test_layer_norm_is_refused_by_name_by_every_layout(name: str) -> None:
+    first, *others = (layer[0] for layer in Case().lstm().weights)
+    cells = [cell._replace(norm=np.ones((2, 9 * 4))) for cell in (first, *others)]
+    with pytest.raises(ValueError, match=r"^`net` has layer norm, which .+ cannot express$"):
+        getattr(lx.convert, name)(lx.LSTM.from_weights(cells))
+
+
 def config(**changes: Any) -> dict[str, Any]:
     return {"activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": True, "units": 4} | changes
 

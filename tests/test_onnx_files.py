@@ -86,6 +86,21 @@ def test_onnx_runtime_runs_it(tmp_path: Path, kind: str, lengths: Sequence[int] 
     assert_equal(actual, flat(net(x, state, lengths=clipped)), 1e-6)
 
 
+@pytest.mark.parametrize("kind", WRITTEN)
+@pytest.mark.parametrize("given", ["x", "x lengths", "x h_0 c_0", "x lengths h_0 c_0"])
+def test_onnx_runtime_runs_an_empty_batch(tmp_path: Path, kind: str, given: str) -> None:
+    """Its own LSTM node ends the process there: if this test does, the graph lets an empty batch through."""
+    case, settings = WRITTEN[kind]
+    case = case.replace(batch=0)
+    net, state = case.lstm(**settings), case.state()
+    lx.save(tmp_path / "net.onnx", net)
+    inputs = {"x": case.x(), "lengths": np.zeros(0, "int32"), "h_0": state[0], "c_0": state[1]}
+    actual = session(tmp_path / "net.onnx").run(
+        ["output", "h_n", "c_n"], {name: inputs[name] for name in given.split()}
+    )
+    assert [each.shape for each in actual] == [each.shape for each in flat(net(case.x(), state))]
+
+
 @pytest.mark.needs("torch")
 def test_against_torch_and_in_a_stream(tmp_path: Path) -> None:
     case = Case(num_layers=2, dtype="float32", time=9, batch=4)

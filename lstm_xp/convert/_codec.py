@@ -26,6 +26,9 @@ class _Named(NamedTuple):
 
 _Cell: TypeAlias = dict[str, _Named]  # by the name in the row
 
+# What is said of fields for which not every layout has a place; of others their name.
+_CALLED = {"weight_hr": "a projection", "peephole": "peepholes", "norm": "layer norm"}
+
 
 def decode(mapping: Any, layout: Layout, *, num_directions: int | None = None) -> Layers:
     """
@@ -148,11 +151,11 @@ def check_expressible(net: LSTM, layout: Layout, elsewhere: tuple[str, ...] = ()
     if not isinstance(net, LSTM):
         msg = f"`net` is {describe(net)}, expected an lstm_xp.LSTM"
         raise TypeError(msg)
-    peephole = net.weights[0][0].peephole is not None
-    options = CellOptions(peephole_output=layout.peephole_output) if peephole else CellOptions()
+    held = {field for field, array in net.weights[0][0]._asdict().items() if array is not None}
+    options = CellOptions(peephole_output=layout.peephole_output) if "peephole" in held else CellOptions()
     for what, there in (
-        ("a projection", bool(net.proj_size) and "weight_hr" not in layout.fields),
-        ("peepholes", peephole and "peephole" not in layout.fields),
+        # Biases are never refused: they are added up.
+        *((_CALLED.get(each, each), True) for each in sorted(held - {*layout.fields, "bias_ih", "bias_hh"})),
         ("reverse=True", net.reverse and "reverse" not in elsewhere),
         ("options", net.options not in (options, (options, options)) and "options" not in elsewhere),
     ):

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from lstm_xp._weights import CellWeights
-
 GATES = "ifgo"
 PEEPHOLES = "ifo"
 
@@ -101,7 +99,10 @@ class Layout:
 
 TORCH = Layout(
     framework="PyTorch",
-    arrays={f"{field}_l{{layer}}{{direction}}": field for field in CellWeights._fields if field != "peephole"},
+    arrays={
+        f"{field}_l{{layer}}{{direction}}": field
+        for field in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
+    },
     directions=("", "_reverse"),
     bias_optional=True,
 )

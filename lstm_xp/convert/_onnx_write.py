@@ -58,7 +58,8 @@ def make_model(net: LSTM, prefix: str) -> Any:
     layers, directions, n = net.num_layers, 1 + net.bidirectional, net.hidden_size
     graph = _Graph()
     x = graph.node("Transpose", ["x"], ["x_by_time"], perm=[1, 0, 2]) if net.batch_first else "x"
-    _read_lengths(graph, x)
+    x = _read_rows(graph, x)
+    _read_lengths(graph)
     _read_states(graph, layers, directions, n)
 
     features = graph.constant("features", [0, 0, directions * n])
@@ -76,12 +77,12 @@ def make_model(net: LSTM, prefix: str) -> Any:
 
     if net.masked_output == "hold" and not net.reverse:
         x = _hold(graph, x, n, bidirectional=net.bidirectional)
+    x = _cut_rows(graph, x, "output_by_time" if net.batch_first else "output")
     if net.batch_first:
         graph.node("Transpose", [x], ["output"], perm=[1, 0, 2])
-    else:
-        graph.node("Identity", [x], ["output"])
     for name in ("h", "c"):
-        graph.node("Concat", [f"{name}_n_l{k}" for k in range(layers)], [f"{name}_n"], axis=0)
+        rows = graph.node("Concat", [f"{name}_n_l{k}" for k in range(layers)], [f"{name}_n_rows"], axis=0)
+        _cut_rows(graph, rows, f"{name}_n")
 
     dtype = helper.np_dtype_to_tensor_dtype(net.dtype)
     graph.constant("lengths", [np.iinfo("int32").max], "int32")
@@ -134,18 +135,38 @@ class _Graph:
         return outputs[0]
 
 
-def _read_lengths(graph: _Graph, x: str) -> None:
-    """Make `sequence_lens` of the lengths, and `is_empty` of those that are 0; and `T` and `N`."""
-    from onnx import TensorProto
+def _read_rows(graph: _Graph, x: str) -> str:
+    """
+    Make `T` and `N`, and return x with at least one row.
 
+    An LSTM node without a row ends the process in ONNX Runtime (1.32). So an empty batch gets a row, of length 0,
+    which is cut off at the end; to others none is added.
+    """
     graph.node("Shape", [x], ["shape"])
     graph.node("Slice", ["shape", graph.constant("first", [0]), graph.constant("second", [1])], ["T"])
     graph.node("Slice", ["shape", "second", graph.constant("third", [2])], ["N"])
+    graph.node("Max", ["N", "second"], ["rows_there"])
+    graph.node("Sub", ["rows_there", "N"], ["rows_added"])
+    graph.node("Concat", [graph.constant("none_ahead", [0] * 4), "rows_added", "first"], ["padding"], axis=0)
+    return graph.node("Pad", [x, "padding"], ["x_rows"])
+
+
+def _cut_rows(graph: _Graph, array: str, name: str) -> str:
+    """Return an array without the row that was added."""
+    return graph.node("Slice", [array, "first", "N", "second"], [name])
+
+
+def _read_lengths(graph: _Graph) -> None:
+    """Make `sequence_lens` of the lengths, and `is_empty` of those that are 0."""
+    from onnx import TensorProto
+
     # Outside 0..T they are clipped, as where ours cannot be seen.
     graph.node("Cast", ["T"], ["T_int32"], to=TensorProto.INT32)
     graph.node("Min", ["lengths", "T_int32"], ["lengths_to_T"])
     graph.node("Max", ["lengths_to_T", graph.constant("zero_int32", 0, "int32")], ["lengths_from_0_to_T"])
-    graph.node("Expand", ["lengths_from_0_to_T", "N"], ["sequence_lens"])
+    graph.node("Expand", ["lengths_from_0_to_T", "N"], ["lengths_of_rows"])
+    graph.node("Concat", ["first", "rows_added"], ["lengths_padding"], axis=0)
+    graph.node("Pad", ["lengths_of_rows", "lengths_padding"], ["sequence_lens"])
     graph.node("Equal", ["sequence_lens", "zero_int32"], ["is_empty_row"])
     graph.node("Unsqueeze", ["is_empty_row", "second"], ["is_empty"])
 
@@ -155,7 +176,8 @@ def _read_states(graph: _Graph, layers: int, directions: int, n: int) -> None:
     graph.constant("rows", [layers * directions])
     graph.node("Concat", ["rows", "N", graph.constant("hidden_size", [n])], ["state_shape"], axis=0)
     for name in ("h_0", "c_0"):
-        graph.node("Expand", [name, "state_shape"], [f"{name}_rows"])
+        graph.node("Expand", [name, "state_shape"], [f"{name}_of_rows"])
+        graph.node("Pad", [f"{name}_of_rows", "padding"], [f"{name}_rows"])
         graph.node("Split", [f"{name}_rows"], [f"{name}_l{k}" for k in range(layers)], axis=0)
 
 
@@ -175,7 +197,7 @@ def _hold(graph: _Graph, output: str, n: int, *, bidirectional: bool) -> str:
     graph.node("Min", ["steps_by_row", "last_valid"], ["held_or_less"])
     graph.node("Max", ["held_or_less", "zero"], ["held_steps"])
     graph.node("Unsqueeze", ["held_steps", "third"], ["held_rows"])
-    graph.node("Concat", ["T", "N", "hidden_size"], ["held_shape"], axis=0)
+    graph.node("Concat", ["T", "rows_there", "hidden_size"], ["held_shape"], axis=0)
     graph.node("Expand", ["held_rows", "held_shape"], ["held"])
     held = graph.node("GatherElements", [ahead, "held"], ["output_held"], axis=0)
     return graph.node("Concat", [held, "back"], ["output_both"], axis=2) if bidirectional else held
