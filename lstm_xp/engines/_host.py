@@ -9,7 +9,6 @@ step is taken that is not; where an episode begins the state is set to the initi
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -75,7 +74,7 @@ def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
         The output and the final states.
     """
     if request.prepared is None:  # for this call alone: rows and segments share what is prepared
-        request = replace(request, prepared={})
+        request = request._replace(prepared={})
     threads = min(request.threads, request.x.shape[1])
     if threads > 1:
         return _over_the_batch(request, threads, prepare, loop)
@@ -106,8 +105,7 @@ def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop
 def _rows(request: Request, rows: slice) -> Request:
     """Return the request of some rows of the batch."""
     state = request.state and tuple(array if array.shape[1] == 1 else array[:, rows] for array in request.state)
-    return replace(
-        request,
+    return request._replace(
         x=request.x[:, rows],
         state=state,
         lengths=None if request.lengths is None else request.lengths[rows],
