@@ -179,6 +179,10 @@ def _run_direction(
     batch = steps.x.shape[1]
     if batch == 0:
         return
+    if request.lengths is None and request.reset is None and not request.keep:  # one segment
+        loop(prepared(batch), _in_time(steps, reverse))
+        _fill(request, steps, reverse)
+        return
     is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
     h_0, c_0 = (steps.h, steps.c) if is_new is None and not request.keep else (steps.h.copy(), steps.c.copy())
     segments = list(_segments(request, is_new, reverse))
