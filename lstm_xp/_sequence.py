@@ -276,7 +276,7 @@ def make_request(
     layout = Layout(x.ndim == 3, settings.batch_first)
     x = layout.to_time_major(x, xp)
     time, batch = x.shape[:2]
-    if not is_known(time) or time == 0:
+    if time == 0 or not is_known(time):
         msg = f"`x` has {'no' if time == 0 else 'an unknown number of'} time steps, expected at least one"
         raise ValueError(msg)
     if batch is not None and not is_known(batch):

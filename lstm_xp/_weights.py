@@ -253,7 +253,7 @@ def check_input(x: Array, network: Network, xp: Namespace | None = None) -> Name
         own_xp = xp
         check_like(x, "x", network.first_array, "weights", None)
     size = network.sizes.input_size
-    if x.ndim == 0 or (is_known(x.shape[-1]) and x.shape[-1] != size):
+    if x.ndim == 0 or (x.shape[-1] != size and is_known(x.shape[-1])):
         msg = f"`x` has shape {tuple(x.shape)}, expected (..., input_size) = (..., {size})"
         raise ValueError(msg)
     return own_xp

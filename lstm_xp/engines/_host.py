@@ -117,27 +117,32 @@ def _rows(request: Request, rows: slice) -> Request:
 def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
     """Run layer after layer, the directions of one as `map_` has it."""
     result = _empty_result(request)
-    h_n, c_n, size = result.h_n, result.c_n, result.h_n.shape[2]
-    h_n[...], c_n[...] = (0.0, 0.0) if request.state is None else request.state
-    traces = result.trace or {}
-    features = request.x
-    for k, layer in enumerate(request.weights):
-        is_last = k == len(request.weights) - 1
-        output = result.output if is_last else np.empty_like(result.output)
+    h_n, c_n, size, directions = result.h_n, result.c_n, result.h_n.shape[2], len(request.options)
+    if request.state is None:
+        h_n.fill(0.0)
+        c_n.fill(0.0)
+    else:
+        h_n[...], c_n[...] = request.state
+    features = output = request.x
 
-        def run(direction: int, k: int = k, features: Array = features, output: Array = output) -> None:
-            weights, options = request.weights[k][direction], request.options[direction]
-            row = k * len(request.options) + direction
+    def run(row: int) -> None:
+        """Run a layer in a direction, from `features` to `output`."""
+        k, direction = divmod(row, directions)
+        weights, options = request.weights[k][direction], request.options[direction]
 
-            def prepared(batch: int) -> Any:
-                return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
+        def prepared(batch: int) -> Any:
+            return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
 
-            columns = slice(direction * size, (direction + 1) * size)
-            kept = {name: layers[k][direction] for name, layers in traces.items()}
-            steps = Steps(features, h_n[row], c_n[row], request.mask, output[:, :, columns], kept.get("c"))
-            _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
+        kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
+        columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
+        steps = Steps(features, h_n[row], c_n[row], request.mask, columns, kept.get("c"))
+        _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
 
-        list(map_(run, range(len(layer))))
+    last = len(request.weights) - 1
+    for k in range(last + 1):
+        output = result.output if k == last else np.empty_like(result.output)
+        for _ in map_(run, range(k * directions, (k + 1) * directions)):
+            pass
         features = output
     return result
 
@@ -152,14 +157,16 @@ def _empty_result(request: Request) -> Result:
     def empty(*shape: int) -> Array:
         return np.empty(shape, request.x.dtype)
 
-    traces = {
-        name: tuple(
-            tuple(empty(time, batch, size if name == "h" else hidden) for _ in layer) for layer in request.weights
-        )
-        for name in request.keep
-    }
-    states = empty(rows, batch, size), empty(rows, batch, hidden)
-    return Result(empty(time, batch, directions * size), *states, traces or None)
+    result = Result(empty(time, batch, directions * size), empty(rows, batch, size), empty(rows, batch, hidden))
+    if not request.keep:
+        return result
+    sizes = {name: size if name == "h" else hidden for name in request.keep}
+    return result._replace(
+        trace={
+            name: tuple(tuple(empty(time, batch, each) for _ in layer) for layer in request.weights)
+            for name, each in sizes.items()
+        }
+    )
 
 
 def _arrays(result: Result) -> list[Array]:
