@@ -210,7 +210,10 @@ def without_autocast(array: Array) -> AbstractContextManager[Any]:
         kind = array.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
-    return nullcontext()
+    return _NOTHING
+
+
+_NOTHING = nullcontext()
 
 
 def without_grad(array: Array) -> AbstractContextManager[Any]:

@@ -91,7 +91,7 @@ def _in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> li
 def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop) -> Result:
     """Run blocks of rows at the same time, each through the whole network."""
     bounds = np.linspace(0, request.x.shape[1], threads + 1).astype(int).tolist()
-    result = _empty_result(request)
+    result = _new_result(request)
 
     def run(rows: slice) -> None:
         part = _over_the_layers(_rows(request, rows), prepare, loop, map)
@@ -116,12 +116,9 @@ def _rows(request: Request, rows: slice) -> Request:
 
 def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
     """Run layer after layer, the directions of one as `map_` has it."""
-    result = _empty_result(request)
+    result = _new_result(request)
     h_n, c_n, size, directions = result.h_n, result.c_n, result.h_n.shape[2], len(request.options)
-    if request.state is None:
-        h_n.fill(0.0)
-        c_n.fill(0.0)
-    else:
+    if request.state is not None:
         h_n[...], c_n[...] = request.state
     features = output = request.x
 
@@ -147,26 +144,20 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
     return result
 
 
-def _empty_result(request: Request) -> Result:
-    """Return arrays for all that is to be returned."""
+def _new_result(request: Request) -> Result:
+    """Return arrays for all that is to be returned, the states zero."""
     time, batch, _ = request.x.shape
-    directions = len(request.options)
-    rows, cell = len(request.weights) * directions, request.weights[0][0]
-    size, hidden = cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
-
-    def empty(*shape: int) -> Array:
-        return np.empty(shape, request.x.dtype)
-
-    result = Result(empty(time, batch, directions * size), empty(rows, batch, size), empty(rows, batch, hidden))
+    dtype, directions, cell = request.x.dtype, len(request.options), request.weights[0][0]
+    rows, size, hidden = len(request.weights) * directions, cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
+    output = np.empty((time, batch, directions * size), dtype)
+    h_n, c_n = np.zeros((rows, batch, size), dtype), np.zeros((rows, batch, hidden), dtype)
     if not request.keep:
-        return result
-    sizes = {name: size if name == "h" else hidden for name in request.keep}
-    return result._replace(
-        trace={
-            name: tuple(tuple(empty(time, batch, each) for _ in layer) for layer in request.weights)
-            for name, each in sizes.items()
-        }
-    )
+        return Result(output, h_n, c_n)
+
+    def trace(size: int) -> tuple[tuple[Array, ...], ...]:
+        return tuple(tuple(np.empty((time, batch, size), dtype) for _ in layer) for layer in request.weights)
+
+    return Result(output, h_n, c_n, {name: trace(size if name == "h" else hidden) for name in request.keep})
 
 
 def _arrays(result: Result) -> list[Array]:
