@@ -94,10 +94,11 @@ class LSTM:
     ((7, 3, 8), (4, 3, 4), (4, 3, 4))
     """
 
-    __slots__ = ("__weakref__", "_dropout", "_engine", "_network", "_settings")
+    __slots__ = ("__weakref__", "_dropout", "_engine", "_network", "_options", "_settings")
 
     _network: Network
     _settings: Settings
+    _options: tuple[CellOptions, ...]
     _dropout: float
     _engine: str
 
@@ -251,7 +252,7 @@ class LSTM:
             As in `lstm_xp.lstm`.
         """
         call = Call(x, state, lengths, mask, reset, self._engine if engine is None else engine, threads)
-        return forward(self._network, self._settings, call)
+        return forward(self._network, self._settings, call, self._options)
 
     def trace(
         self,
@@ -490,7 +491,7 @@ class LSTM:
         if hasattr(self, "_network"):
             msg = "an LSTM is immutable, it cannot be initialised again"
             raise AttributeError(msg)
-        check_settings(settings, network)
+        options = check_settings(settings, network)
         expected = "a number from 0 to 1"
         rate = real_number(dropout, "dropout", expected)
         if not 0 <= rate <= 1:
@@ -504,6 +505,7 @@ class LSTM:
         for name, value in (
             ("_network", owned),
             ("_settings", settings),
+            ("_options", options),
             ("_dropout", rate),
             ("_engine", engine),
         ):

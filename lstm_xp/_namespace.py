@@ -93,6 +93,18 @@ def accepted_libraries(x: Array, xp: Namespace) -> tuple[Namespace, ...]:
     return (xp, array_namespace(x._meta, "x")) if is_dask_array(x) else (xp,)
 
 
+def is_alike(array: Array, like: Array) -> bool:
+    """
+    Tell at a glance whether arrays are of the same library, dtype and device, where that can be: NumPy's and torch's.
+
+    It is what most calls get, and the whole of the check that they need.
+    """
+    if type(array) is np.ndarray:
+        return type(like) is np.ndarray and array.dtype == like.dtype
+    alike: bool = is_torch_array(array) and is_torch_array(like) and array.dtype == like.dtype
+    return alike and array.device == like.device
+
+
 def check_library(array: Array, name: str, libraries: tuple[Namespace, ...]) -> None:
     """
     Refuse an array of another library.
@@ -198,7 +210,10 @@ def without_autocast(array: Array) -> AbstractContextManager[Any]:
         kind = array.device.type
         if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
             return torch.autocast(kind, enabled=False)  # type: ignore[no-any-return]
-    return nullcontext()
+    return _NOTHING
+
+
+_NOTHING = nullcontext()
 
 
 def without_grad(array: Array) -> AbstractContextManager[Any]:

@@ -173,7 +173,5 @@ DEFAULT = CellOptions()
 
 def is_neutral(options: CellOptions) -> bool:
     """Tell whether options give torch's cell: all do that speak of peepholes or norms only, where there are none."""
-    return all(
-        getattr(options, name) == getattr(DEFAULT, name)
-        for name in ("activations", "clip_gates", "clip_cell", "clip_proj", "coupled")
-    )
+    bounds = options.clip_gates, options.clip_cell, options.clip_proj
+    return options.activations == DEFAULT.activations and bounds == (None, None, None) and not options.coupled

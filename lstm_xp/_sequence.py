@@ -245,19 +245,25 @@ def check_settings(settings: Settings, network: Network) -> tuple[CellOptions, .
     return options
 
 
-def forward(network: Network, settings: Settings, call: Call) -> tuple[Array, tuple[Array, Array]]:
-    """Do what `lstm` does, with weights that were already checked."""
-    request, layout = make_request(network, settings, call)
+def forward(
+    network: Network, settings: Settings, call: Call, options: tuple[CellOptions, ...] | None = None
+) -> tuple[Array, tuple[Array, Array]]:
+    """Do what `lstm` does, with weights that were already checked; and settings, where `options` came of that."""
+    request, layout = make_request(network, settings, call, options=options)
     return layout.restore(engines.run(request, engines.choose(request, call.engine).name), request.xp)
 
 
 def make_request(
-    network: Network, settings: Settings, call: Call, keep: tuple[str, ...] = ()
+    network: Network,
+    settings: Settings,
+    call: Call,
+    keep: tuple[str, ...] = (),
+    options: tuple[CellOptions, ...] | None = None,
 ) -> tuple[Request, Layout]:
     """Check a call's arguments and return the one request that they make, and how they lay."""
     x, state, lengths, mask, reset, _, threads = call
-    options = check_settings(settings, network)
-    if not isinstance(keep, (tuple, list)) or not all(name in Moment._fields for name in keep):
+    options = check_settings(settings, network) if options is None else options
+    if keep != () and not (isinstance(keep, (tuple, list)) and all(name in Moment._fields for name in keep)):
         msg = f"`keep` is {keep!r}, expected a tuple of {', '.join(map(repr, Moment._fields))}"
         raise ValueError(msg)
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
@@ -270,7 +276,7 @@ def make_request(
     layout = Layout(x.ndim == 3, settings.batch_first)
     x = layout.to_time_major(x, xp)
     time, batch = x.shape[:2]
-    if not is_known(time) or time == 0:
+    if time == 0 or not is_known(time):
         msg = f"`x` has {'no' if time == 0 else 'an unknown number of'} time steps, expected at least one"
         raise ValueError(msg)
     if batch is not None and not is_known(batch):
@@ -292,7 +298,7 @@ def make_request(
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
-        keep=tuple(dict.fromkeys(keep)),
+        keep=keep and tuple(dict.fromkeys(keep)),
         threads=int(threads),
         prepared=network.prepared,
     )

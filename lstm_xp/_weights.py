@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from lstm_xp._checks import Shape, check_dtype, check_like, check_shape, describe, is_known
-from lstm_xp._namespace import accepted_libraries, array_namespace, library_name
+from lstm_xp._namespace import accepted_libraries, array_namespace, is_alike, library_name
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
 
@@ -241,7 +241,9 @@ def check_input(x: Array, network: Network, xp: Namespace | None = None) -> Name
     TypeError, ValueError
         It does not.
     """
-    if xp is None:
+    if xp is None and is_alike(x, network.first_array):
+        own_xp = network.xp
+    elif xp is None:
         own_xp = array_namespace(x, "x")
         if network.xp not in accepted_libraries(x, own_xp):
             msg = f"`x` is an array of {library_name(own_xp)}, expected {library_name(network.xp)} as the weights"
@@ -251,7 +253,7 @@ def check_input(x: Array, network: Network, xp: Namespace | None = None) -> Name
         own_xp = xp
         check_like(x, "x", network.first_array, "weights", None)
     size = network.sizes.input_size
-    if x.ndim == 0 or (is_known(x.shape[-1]) and x.shape[-1] != size):
+    if x.ndim == 0 or (x.shape[-1] != size and is_known(x.shape[-1])):
         msg = f"`x` has shape {tuple(x.shape)}, expected (..., input_size) = (..., {size})"
         raise ValueError(msg)
     return own_xp

@@ -242,14 +242,15 @@ def _why_not(name: str, request: Request) -> str | None:
     library = library_name(request.xp)
     if row.library not in (None, library):
         return f"it is for arrays of {row.library}, not of {library}"
-    missing = [] if name in _MODULES else [module for module in row.requires if find_spec(module) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
     if request.threads > 1 and not row.threads:
         return f"`threads` is {request.threads}, and it has none of its own"
-    try:
-        module = _module(name)
-    except ImportError as error:  # of another version than its engine needs
-        return f"it cannot be loaded: {error}"
-    reason: str | None = module.supports(request)
+    if name not in _MODULES:
+        missing = [module for module in row.requires if find_spec(module) is None]
+        if missing:
+            return f"{', '.join(missing)} is not installed"
+        try:
+            _module(name)
+        except ImportError as error:  # of another version than its engine needs
+            return f"it cannot be loaded: {error}"
+    reason: str | None = _MODULES[name].supports(request)
     return reason

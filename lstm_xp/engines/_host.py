@@ -9,7 +9,6 @@ step is taken that is not; where an episode begins the state is set to the initi
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
@@ -75,7 +74,7 @@ def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
         The output and the final states.
     """
     if request.prepared is None:  # for this call alone: rows and segments share what is prepared
-        request = replace(request, prepared={})
+        request = request._replace(prepared={})
     threads = min(request.threads, request.x.shape[1])
     if threads > 1:
         return _over_the_batch(request, threads, prepare, loop)
@@ -92,7 +91,7 @@ def _in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> li
 def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop) -> Result:
     """Run blocks of rows at the same time, each through the whole network."""
     bounds = np.linspace(0, request.x.shape[1], threads + 1).astype(int).tolist()
-    result = _empty_result(request)
+    result = _new_result(request)
 
     def run(rows: slice) -> None:
         part = _over_the_layers(_rows(request, rows), prepare, loop, map)
@@ -106,8 +105,7 @@ def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop
 def _rows(request: Request, rows: slice) -> Request:
     """Return the request of some rows of the batch."""
     state = request.state and tuple(array if array.shape[1] == 1 else array[:, rows] for array in request.state)
-    return replace(
-        request,
+    return request._replace(
         x=request.x[:, rows],
         state=state,
         lengths=None if request.lengths is None else request.lengths[rows],
@@ -118,50 +116,48 @@ def _rows(request: Request, rows: slice) -> Request:
 
 def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
     """Run layer after layer, the directions of one as `map_` has it."""
-    result = _empty_result(request)
-    h_n, c_n, size = result.h_n, result.c_n, result.h_n.shape[2]
-    h_n[...], c_n[...] = (0.0, 0.0) if request.state is None else request.state
-    traces = result.trace or {}
-    features = request.x
-    for k, layer in enumerate(request.weights):
-        is_last = k == len(request.weights) - 1
-        output = result.output if is_last else np.empty_like(result.output)
+    result = _new_result(request)
+    h_n, c_n, size, directions = result.h_n, result.c_n, result.h_n.shape[2], len(request.options)
+    if request.state is not None:
+        h_n[...], c_n[...] = request.state
+    features = output = request.x
 
-        def run(direction: int, k: int = k, features: Array = features, output: Array = output) -> None:
-            weights, options = request.weights[k][direction], request.options[direction]
-            row = k * len(request.options) + direction
+    def run(row: int) -> None:
+        """Run a layer in a direction, from `features` to `output`."""
+        k, direction = divmod(row, directions)
+        weights, options = request.weights[k][direction], request.options[direction]
 
-            def prepared(batch: int) -> Any:
-                return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
+        def prepared(batch: int) -> Any:
+            return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
 
-            columns = slice(direction * size, (direction + 1) * size)
-            kept = {name: layers[k][direction] for name, layers in traces.items()}
-            steps = Steps(features, h_n[row], c_n[row], request.mask, output[:, :, columns], kept.get("c"))
-            _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
+        kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
+        columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
+        steps = Steps(features, h_n[row], c_n[row], request.mask, columns, kept.get("c"))
+        _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
 
-        list(map_(run, range(len(layer))))
+    last = len(request.weights) - 1
+    for k in range(last + 1):
+        output = result.output if k == last else np.empty_like(result.output)
+        for _ in map_(run, range(k * directions, (k + 1) * directions)):
+            pass
         features = output
     return result
 
 
-def _empty_result(request: Request) -> Result:
-    """Return arrays for all that is to be returned."""
+def _new_result(request: Request) -> Result:
+    """Return arrays for all that is to be returned, the states zero."""
     time, batch, _ = request.x.shape
-    directions = len(request.options)
-    rows, cell = len(request.weights) * directions, request.weights[0][0]
-    size, hidden = cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
+    dtype, directions, cell = request.x.dtype, len(request.options), request.weights[0][0]
+    rows, size, hidden = len(request.weights) * directions, cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4
+    output = np.empty((time, batch, directions * size), dtype)
+    h_n, c_n = np.zeros((rows, batch, size), dtype), np.zeros((rows, batch, hidden), dtype)
+    if not request.keep:
+        return Result(output, h_n, c_n)
 
-    def empty(*shape: int) -> Array:
-        return np.empty(shape, request.x.dtype)
+    def trace(size: int) -> tuple[tuple[Array, ...], ...]:
+        return tuple(tuple(np.empty((time, batch, size), dtype) for _ in layer) for layer in request.weights)
 
-    traces = {
-        name: tuple(
-            tuple(empty(time, batch, size if name == "h" else hidden) for _ in layer) for layer in request.weights
-        )
-        for name in request.keep
-    }
-    states = empty(rows, batch, size), empty(rows, batch, hidden)
-    return Result(empty(time, batch, directions * size), *states, traces or None)
+    return Result(output, h_n, c_n, {name: trace(size if name == "h" else hidden) for name in request.keep})
 
 
 def _arrays(result: Result) -> list[Array]:
@@ -180,6 +176,10 @@ def _run_direction(
     """
     batch = steps.x.shape[1]
     if batch == 0:
+        return
+    if request.lengths is None and request.reset is None and not request.keep:  # one segment
+        loop(prepared(batch), _in_time(steps, reverse))
+        _fill(request, steps, reverse)
         return
     is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
     h_0, c_0 = (steps.h, steps.c) if is_new is None and not request.keep else (steps.h.copy(), steps.c.copy())

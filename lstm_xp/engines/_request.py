@@ -1,7 +1,6 @@
 """What an engine is asked and what it answers."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
 from lstm_xp._options import CellOptions
@@ -12,8 +11,7 @@ MaskedOutput: TypeAlias = Literal["zero", "hold"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, eq=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """
     One forward pass, with all that the caller may leave open filled in.
 

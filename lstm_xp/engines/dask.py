@@ -5,7 +5,6 @@ Where time is in blocks too, in one direction and without resets, the tasks of a
 after one block is the initial state of the next. Else time is made one block.
 """
 
-from dataclasses import replace
 from functools import reduce
 from itertools import accumulate, product
 from operator import getitem
@@ -52,7 +51,7 @@ def run(request: Request) -> Result:
     # One node of the graph, with whole arrays, wherever they came from.
     weights = dask.delayed(request.weights, pure=True)
     nothing: dict[str, Any] = dict.fromkeys(("xp", "x", "weights", "state", "lengths", "mask", "reset", "prepared"))
-    settings = replace(request, **nothing)
+    settings = request._replace(**nothing)
 
     given = [each for each in (x, weights, h_0, c_0, lengths, mask, reset) if each is not None]
     token = tokenize(*(each.key if each is weights else each.name for each in given), settings)
@@ -135,5 +134,5 @@ def _run_block(
     if lengths is not None:
         lengths = xp.clip(xp.astype(lengths, xp.int64) - start, 0, x.shape[0])
     state = None if h_0 is None else (h_0, c_0)
-    request = replace(settings, xp=xp, x=x, weights=weights, state=state, lengths=lengths, mask=mask, reset=reset)
+    request = settings._replace(xp=xp, x=x, weights=weights, state=state, lengths=lengths, mask=mask, reset=reset)
     return engines.run(request, engines.choose(request, "auto").name)

@@ -17,7 +17,6 @@ reverse, and twice.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,7 +44,7 @@ def run(request: Request) -> Result:
     """Run a request."""
     arrays = {name: getattr(request, name) for name in ("x", "weights", "state", "lengths", "mask", "reset")}
     without: dict[str, Any] = dict.fromkeys(arrays)
-    result: Result = _run(arrays, replace(request, **without))
+    result: Result = _run(arrays, request._replace(**without))
     return result
 
 

@@ -12,30 +12,36 @@ threads, so that it is safe after a fork and in many threads.
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic, overload
+from numba.np.numpy_support import from_dtype
 
 from lstm_xp._options import DEFAULT, is_neutral
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, Step, for_one_step, prepare, run_steps, stepper_of
+from lstm_xp.engines.numpy import BUFFER, Prepared, Step, for_one_step, prepare, run_steps, stepper_of
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-def _compiled(function: Callable[..., None]) -> Any:
-    """Return what compiles a function when it is first called, and keeps it on disk where there is a place."""
+def _compiled(function: Callable[..., None], signatures: Any = None) -> Any:
+    """
+    Return what compiles a function, at once for signatures or when it is first called.
+
+    It is kept on disk where there is a place.
+    """
     try:
-        return njit(cache=True, **_OPTIONS)(function)
+        return njit(signatures, cache=True, **_OPTIONS)(function)
     except RuntimeError:  # no folder can be written to; Numba tells that only so
-        return njit(**_OPTIONS)(function)
+        return njit(signatures, **_OPTIONS)(function)
 
 
 def supports(request: Request) -> str | None:
@@ -90,17 +96,19 @@ def warm_up(dtype: str) -> None:
 def loop(prepared: Prepared, steps: Steps) -> None:
     """Run one layer in one direction."""
     batch, dtype, n = steps.x.shape[1], steps.h.dtype, prepared.w.shape[0] // 4
-    gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
     w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
+    if prepared.w_x is not None:
+        valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
+        _row_kernel(dtype.char)(
+            prepared.w_x, prepared.w.T, w_hr, valid, steps.x[:, 0], steps.h[0], steps.c[0], steps.output[:, 0]
+        )
+        return
+    gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
 
-    def run(states: Array, added: Array | None, invalid: Array | None, _cells: Array | None) -> None:
+    def run(states: Array, _added: Array | None, invalid: Array | None, _cells: Array | None) -> None:
         if invalid is None:
             invalid = np.empty((0, batch), np.bool_)
-        if added is None:
-            _run_batch(prepared.w, w_hr, states, invalid, gates, c, hidden)
-        else:
-            vectors = (array[..., 0] for array in (states, invalid, gates, c, hidden))
-            _run_row(prepared.w.T, w_hr, added, *vectors)
+        _run_batch(prepared.w, w_hr, states, invalid, gates, c, hidden)
 
     run_steps(prepared, steps, run, c)
 
@@ -127,21 +135,59 @@ def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-u
                     h[:, n] = states[t, :size, n]
 
 
-@_compiled
-def _run_row(w, w_hr, added, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
+@cache
+def _row_kernel(char: str) -> Callable[..., None]:
+    """Return `_run_row`, compiled for a dtype and for whatever memory layout the caller's arrays have."""
+    dtype = from_dtype(np.dtype(char))
+    w, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
+    valid, x = types.Array(types.boolean, 1, "A", readonly=True), types.Array(dtype, 2, "A", readonly=True)
+    return _compiled(_run_row, [types.void(w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))])
+
+
+def _run_row(w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
+    """Run all steps of one row: the input of many is projected at once, by the weights of (x, 1)."""
+    features = x.shape[1]
     projected = len(w_hr) > 0
-    for t in range(len(states) - 1):
-        if len(invalid) > 0 and invalid[t]:
-            states[t + 1] = states[t]
-            continue
-        h = states[t + 1]
-        np.dot(states[t], w, gates)
-        gates += added[t]
-        if projected:
-            _advance(gates, c, hidden)
-            np.dot(w_hr, hidden, h)
-        else:
-            _advance(gates, c, h)
+    one, half = c.dtype.type(1), c.dtype.type(0.5)
+    doubled = one if projected else one + one
+    length = min(len(x), max(1, BUFFER // max(w_x.shape)))
+    inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
+    hidden = np.empty_like(c)
+    h *= doubled
+    for start in range(0, len(x), length):
+        count = min(length, len(x) - start)
+        for t in range(count):
+            for k in range(features):
+                inputs[t, k] = x[start + t, k]
+            if len(valid) > 0 and not valid[start + t]:
+                inputs[t, :features] = 0
+        np.dot(inputs[:count], w_x, gates[:count])
+        for t in range(count):
+            if len(valid) == 0 or valid[start + t]:
+                _add_product(h, w_h, gates[t])
+                if projected:
+                    _advance(gates[t], c, hidden)
+                    np.dot(w_hr, hidden, h)
+                else:
+                    _advance(gates[t], c, h)
+            for k in range(len(h)):
+                output[start + t, k] = h[k] / doubled
+    h /= doubled
+
+
+@_compiled
+def _add_product(vector, matrix, out):  # type: ignore[no-untyped-def]
+    """Add a product to what is there: four rows at a time, so that what is there is seldom read and written."""
+    whole = len(vector) - len(vector) % 4
+    for k in range(0, whole, 4):
+        a, b, c, d = vector[k], vector[k + 1], vector[k + 2], vector[k + 3]
+        row_a, row_b, row_c, row_d = matrix[k], matrix[k + 1], matrix[k + 2], matrix[k + 3]
+        for n in range(len(out)):
+            out[n] += a * row_a[n] + b * row_b[n] + c * row_c[n] + d * row_d[n]
+    for k in range(whole, len(vector)):
+        a, row_a = vector[k], matrix[k]
+        for n in range(len(out)):
+            out[n] += a * row_a[n]
 
 
 @_compiled

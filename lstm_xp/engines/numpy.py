@@ -31,8 +31,9 @@ def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
     if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
-    if any(options.activations != DEFAULT.activations for options in request.options):
-        return "it has no activations but sigmoid and tanh"
+    for options in request.options:
+        if options.activations != DEFAULT.activations:
+            return "it has no activations but sigmoid and tanh"
     if request.weights[0][0].norm is not None:
         return "it has no layer normalisation"
     if not {"h", "c"}.issuperset(request.keep):
