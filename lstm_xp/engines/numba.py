@@ -141,14 +141,17 @@ def _row_kernel(char: str) -> Callable[..., None]:
     dtype = from_dtype(np.dtype(char))
     w, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
     valid, x = types.Array(types.boolean, 1, "A", readonly=True), types.Array(dtype, 2, "A", readonly=True)
-    return _compiled(_run_row, [types.void(w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))])
+    kernel: Callable[..., None] = _compiled(
+        _run_row, [types.void(w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))]
+    )
+    return kernel
 
 
 def _run_row(w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
     """Run all steps of one row: the input of many is projected at once, by the weights of (x, 1)."""
     features = x.shape[1]
     projected = len(w_hr) > 0
-    one, half = c.dtype.type(1), c.dtype.type(0.5)
+    one = c.dtype.type(1)
     doubled = one if projected else one + one
     length = min(len(x), max(1, BUFFER // max(w_x.shape)))
     inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
