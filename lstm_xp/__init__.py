@@ -5,7 +5,7 @@ It runs on whatever arrays it is given and equals `torch.nn.LSTM` with the same 
 `lstm_cell` for one step, `LSTM` for an object that holds the weights, `load` for files, `trace` for what is inside.
 """
 
-from lstm_xp import convert
+from lstm_xp import convert, plot
 from lstm_xp._cell import lstm_cell
 from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions
@@ -31,6 +31,7 @@ __all__ = [
     "load",
     "lstm",
     "lstm_cell",
+    "plot",
     "save",
     "select_engine",
     "trace",
