@@ -4,8 +4,6 @@ import argparse
 import math
 import sys
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import replace
@@ -15,7 +13,8 @@ from typing import Any, NamedTuple, NoReturn, TypeAlias
 
 import numpy as np
 
-from lstm_xp import __version__, _cli_files, engines
+from lstm_xp import __version__, _cli_files, _cli_trace, engines
+from lstm_xp._cli_arrays import open_array, read_array, writable
 from lstm_xp._lstm import LSTM
 from lstm_xp._namespace import dtype_name, library_name, standard_namespace
 from lstm_xp._pieces import ArrayFile, Index, cut, write_header, write_piece
@@ -124,20 +123,22 @@ def _parser() -> argparse.ArgumentParser:
         help="for files larger than memory: read, run and write N time "
         "steps after the other, or N rows of the batch where the LSTM runs backward; .npy only",
     )
+    _cli_trace.add_command(commands)
     _cli_files.add_commands(commands)
     return parser
 
 
 def _run(options: argparse.Namespace) -> int:
     """Run ``lstm-xp run``; return the exit code."""
-    output_path = None if options.output is None else _output_path(options)
+    suffixes, why = ((".npy", ".npz"), "") if options.chunk is None else ((".npy",), " with --chunk")
+    output_path = None if options.output is None else writable(options.output, suffixes, why)
     xp = _library(options.xp)
     for name, least in (("chunk", 1), ("threads", 1), ("tolerance", 0)):
         given = getattr(options, name)
         if given is not None and not least <= given < math.inf:
             msg = f"--{name} is {given}, expected a number of at least {least}"
             raise ValueError(msg)
-    read: Callable[[str, str], Any] = _read_array if options.chunk is None else _open_array
+    read: Callable[[str, str], Any] = read_array if options.chunk is None else open_array
     expected = None if options.expect is None else read(options.expect, "EXPECTED")
     net = load(options.weights, prefix=options.prefix, xp=xp, dtype=options.dtype)
     x = read(options.input, "INPUT")
@@ -250,81 +251,12 @@ def _with_progress(pieces: Iterator[Index], count: int) -> Generator[Index, None
             print(file=sys.stderr)
 
 
-def _output_path(options: argparse.Namespace) -> Path:
-    given, path = options.output, Path(options.output)
-    if options.chunk is not None and path.suffix != ".npy":
-        msg = f"OUTPUT {given} has the suffix {path.suffix!r}, expected .npy with --chunk"
-        raise ValueError(msg)
-    if path.suffix not in (".npy", ".npz"):
-        msg = f"OUTPUT {given} has the suffix {path.suffix!r}, expected .npy or .npz"
-        raise ValueError(msg)
-    if not path.parent.is_dir():
-        msg = f"OUTPUT {given}: there is no folder {path.parent}"
-        raise ValueError(msg)
-    if path.is_dir():
-        msg = f"OUTPUT {given} is a folder"
-        raise ValueError(msg)
-    return path
-
-
 def _library(name: str) -> Namespace:
     try:
         return standard_namespace(import_module(name))
     except (ImportError, TypeError, ValueError) as error:
         msg = f"--xp {name!r}: {error}"
         raise ValueError(msg) from error
-
-
-def _read_array(given: str, what: str) -> np.ndarray:
-    """Read an array file; FILE.npz:NAME is one array of several."""
-    head, colon, name = given.rpartition(":")
-    path, member = (Path(head), name) if colon and head.endswith(".npz") else (Path(given), None)
-    if path.suffix not in (".npy", ".npz"):
-        msg = f"{what} {given} has the suffix {path.suffix!r}, expected .npy or .npz"
-        raise ValueError(msg)
-    try:
-        with path.open("rb") as file:
-            loaded: Any = np.load(file, allow_pickle=False)
-            array = loaded[_member(loaded.files, member)] if path.suffix == ".npz" else loaded
-    except (ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        msg = f"{what} {given} cannot be read: {error}"
-        raise ValueError(msg) from error
-    if not isinstance(array, np.ndarray):
-        msg = f"{what} {given} is not a {path.suffix} file"
-        raise TypeError(msg)
-    _check_dtype(array.dtype, given, what)
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
-
-
-def _open_array(given: str, what: str) -> ArrayFile:
-    """Open an array file of which pieces are to be read."""
-    if Path(given).suffix != ".npy":
-        msg = f"{what} {given} has the suffix {Path(given).suffix!r}, expected .npy with --chunk"
-        raise ValueError(msg)
-    try:
-        array = ArrayFile(given)
-    except ValueError as error:
-        msg = f"{what} {given} cannot be read: {error}"
-        raise ValueError(msg) from error
-    _check_dtype(array.dtype, given, what)
-    return array
-
-
-def _check_dtype(dtype: np.dtype[Any], given: str, what: str) -> None:
-    if dtype.kind != "f":
-        msg = f"{what} {given} has dtype {dtype}, expected a real floating dtype"
-        raise TypeError(msg)
-
-
-def _member(names: Sequence[str], wanted: str | None) -> str:
-    """Return which array of an archive is meant."""
-    if wanted is None and len(names) != 1:
-        msg = f"it holds {len(names)} arrays, expected one; FILE.npz:NAME takes one out of {', '.join(names)}"
-        raise ValueError(msg)
-    if wanted is not None and wanted not in names:
-        msg = f"it holds no array {wanted!r}, but {', '.join(names)}"
-        raise ValueError(msg)
-    return names[0] if wanted is None else wanted
 
 
 def _compare(

@@ -151,7 +151,8 @@ def _valid(arrays: dict[str, np.ndarray], steps: int) -> np.ndarray:
     """Tell which steps are valid: at the others a trace has all four gates 0, in every unit."""
     if not arrays.keys() >= set("ifog"):
         return np.ones(steps, dtype=bool)
-    return np.asarray([np.any(arrays[name] != 0, axis=1) for name in "ifog"]).any(axis=0)
+    valid: np.ndarray = np.any([np.any(arrays[name] != 0, axis=1) for name in "ifog"], axis=0)
+    return valid
 
 
 def _ordered(values: np.ndarray, units: Sequence[int] | None, order: Order) -> np.ndarray:

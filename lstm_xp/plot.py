@@ -47,7 +47,7 @@ def gates(
     batch_first: bool = False,
     units: Sequence[int] | None = None,
     order: Order = "similar",
-    columns: int = 1000,
+    columns: int = 400,
 ) -> "Figure":
     """
     Draw the gates, the cell state and the hidden state of one layer in one direction over time, under the input.
@@ -79,8 +79,8 @@ def gates(
         How to order the units, by the cell state: those side by side that rise and fall together, or by when they are
         farthest from 0, or as `units` has them.
     columns : int, optional
-        As many columns a picture has at most. Each is the mean over the same number of steps, which is 1 where the
-        steps are not more than that; the shares beside are always those of all steps.
+        The most columns to draw: 400 are a point wide, which the eye still tells apart. Where there are more steps,
+        each column is the mean over so many of them, as the figure says; the shares are those of all steps.
 
     Returns
     -------
