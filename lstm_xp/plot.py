@@ -30,9 +30,9 @@ INK, FAINT, EDGE = "#222222", "#6B7078", "#B9BDC3"
 BETWEEN, NOT_VALID, NOT_FINITE = "#ECEDEF", "#D5D8DC", "#E0218A"
 LINES = ("#1B4F8A", "#C2601D", "#5F9E6E")
 # Brown and blue of the same lightness, which falls evenly on both sides of white.
-DIVERGING = ("#8C510A", "#F7F7F5", "#1B4F8A")
+DIVERGING = ("#7A4100", "#F7F7F5", "#1B4F8A")
 # Inches, from left to right: names, heat maps, shares of steps, colour bars; from top to bottom: titles, panels, time.
-LEFT, WIDE, BESIDE, BAR, RIGHT = 1.35, 6.0, 0.85, 0.09, 0.45
+LEFT, WIDE, BESIDE, BAR, RIGHT = 1.35, 6.0, 0.85, 0.09, 0.5
 GAP, FAR = 0.09, 0.34
 HEAD, FOOT = 0.62, 0.5
 SIZE = 8.5  # of letters, in points
@@ -185,6 +185,8 @@ class _Page:
 
 
 def _draw(inside: Inside) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
     rows = {"x": inside.x} | {name: inside.panels[name].values for name in NAMES if name in inside.panels}
     heights = {name: min(max(0.15 * len(values), 0.6), 1.1) for name, values in rows.items()}
     groups = [group for each in ("x", "ifo", "gch") if (group := [name for name in each if name in rows])]
@@ -225,6 +227,7 @@ def _draw(inside: Inside) -> "Figure":
         for axes in column[:-1]:
             axes.tick_params(labelbottom=False, bottom=False)
         column[-1].set_xlabel(text, fontsize=SIZE, color=INK, labelpad=2)
+    over_time[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
     return page.figure
 
 
@@ -334,4 +337,5 @@ def _write_ends(axes: "Axes", name: str, scale: _Scale, *, over: bool) -> None:
 
 
 def _number(value: float, _: object = None) -> str:
-    return f"{value:.2g}".replace("-", "\N{MINUS SIGN}")
+    text = f"{value:.2g}" if abs(value) < 100 or abs(value) >= 1e5 else f"{value:.0f}"
+    return text.replace("-", "\N{MINUS SIGN}")
