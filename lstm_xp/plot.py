@@ -27,7 +27,7 @@ TITLES = {
 }
 ORDERED = {"similar": "similar ones side by side", "peak": "by the step of their highest peak", "index": ""}
 INK, FAINT, EDGE = "#222222", "#6B7078", "#B9BDC3"
-BETWEEN, NOT_VALID, NOT_FINITE = "#ECEDEF", "#D5D8DC", "#E0218A"
+BETWEEN, NOT_VALID, NOT_FINITE = "#ECEDEF", "#C3C8CF", "#E0218A"
 LINES = ("#1B4F8A", "#C2601D", "#5F9E6E")
 # Brown and blue of the same lightness, which falls evenly on both sides of white.
 DIVERGING = ("#7A4100", "#F7F7F5", "#1B4F8A")
@@ -57,8 +57,8 @@ def gates(
     left, in that of the upper end from the right. Gates count as saturated below 0.1 and above 0.9, the others below
     -0.8 and above 0.8, the cell state by its tanh. What is not kept in the trace is left out.
 
-    Steps that are not valid are hatched; a trace tells them by all four gates, which are 0 there. A value that is not
-    finite is pink.
+    Steps that are not valid are hatched, if all four gates were kept: a trace tells such steps by those, which are 0
+    there in every unit. A value that is not finite is pink.
 
     Parameters
     ----------
@@ -103,8 +103,8 @@ def gates(
     >>> import lstm_xp as lx
     >>> net = lx.LSTM(input_size=5, hidden_size=4, seed=0)
     >>> figure = lx.plot.gates(net.trace(np.ones((7, 3, 5), np.float32)), row=1)
-    >>> [axes.get_label() for axes in figure.axes][:3]
-    ['x', 'i', 'f']
+    >>> type(figure)
+    <class 'matplotlib.figure.Figure'>
     """
     inside = look_inside(trace, layer, direction, row, batch_first, units, order, columns)
     try:
@@ -143,8 +143,8 @@ def _scale(name: str, panels: Sequence[np.ndarray]) -> _Scale:
 
 
 def _rounded_up(value: float) -> float:
-    """Return the next number of two digits."""
-    if value <= 0:
+    """Return the next number of two digits, or 0 where there is hardly one."""
+    if value < 1e-300:
         return 0.0
     digit = 10.0 ** (math.floor(math.log10(value)) - 1)
     return float(f"{math.ceil(value / digit - 1e-9) * digit:.1e}")
@@ -227,7 +227,7 @@ def _draw(inside: Inside) -> "Figure":
         for axes in column[:-1]:
             axes.tick_params(labelbottom=False, bottom=False)
         column[-1].set_xlabel(text, fontsize=SIZE, color=INK, labelpad=2)
-    over_time[-1].xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    over_time[-1].xaxis.set_major_locator(MaxNLocator(8, steps=(1, 2, 2.5, 5, 10), integer=True))
     return page.figure
 
 

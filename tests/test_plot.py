@@ -348,6 +348,8 @@ PICTURES = {
     "projected": lambda: lx.LSTM(5, 8, proj_size=2, seed=0).trace(np.ones((5, 5), "f4") * 1e3),
     "kept": lambda: CASE.lstm().trace(CASE.x(), keep=("c", "i")),
     "zeros": lambda: with_cells(np.zeros((3, 2))),
+    "tiny": lambda: with_cells(np.full((3, 2), 5e-324)),
+    "huge": lambda: with_cells(np.full((3, 2), -1e300)),
 }
 
 
