@@ -31,11 +31,12 @@ def _suite(*capabilities: str, on: str) -> list[str]:
 
 # What judges, one after the other: first what is quick and tells most. strict-2023.12 is on a device that is not the
 # library's default, and refuses whatever the standard does not have.
+BESIDE = {"accuracy", "functions", "gradients", "long", "transfer"}  # slow, or not about the core
 NUMBERS = _suite(
-    *("sequence", "masking", "cell", "options", "sizes", "numbers", "streaming", "memory", "refusals", "properties"),
+    *sorted({path.stem.removeprefix("test_") for path in (ROOT / "conformance").glob("test_*.py")} - BESIDE),
     on="numpy,strict-2023.12",
 )
-ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options")]
+ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
@@ -50,6 +51,7 @@ TARGETS: dict[str, list[list[str]]] = {
     "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES],
     "_options.py": [NUMBERS, ARGUMENTS],
     "_sequence.py": [NUMBERS, ARGUMENTS, LIBRARIES, WITHOUT_SHAPES],
+    "_trace.py": [NUMBERS, ARGUMENTS],
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
     "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS],
     "engines/jax.py": [ON_JAX, LIBRARIES],
