@@ -24,6 +24,25 @@ def test_lengths_of_any_integer_dtype(backend: Backend, integer: str, check: Che
     check(actual, oracle.truth(case), tolerance_of(case))
 
 
+@pytest.mark.parametrize(
+    ("integer", "out_of_range"),
+    [("int32", (2**31 - 1, -1)), ("int64", (2**32 + 1, -(2**32) + 1)), ("uint32", (2**31, 0)), ("uint64", (2**63 + 1, 0))],
+)
+def test_lengths_out_of_range(backend: Backend, integer: str, out_of_range: tuple[int, int], check: Checker) -> None:
+    """Refused in NumPy's arrays, clipped in others: also those that 32 bits would take for small ones."""
+    if integer.endswith("64") and backend.device == "no_x64":
+        pytest.skip("it has no 64 bits")
+    case = Case(time=2, batch=4, valid="lengths", dtype=backend.dtypes[0])
+    assert case.lengths().tolist() == [1, 2, 1, 0]
+    lengths = np.array([1, out_of_range[0], 1, out_of_range[1]], integer)
+    beyond = lambda given: given | {"lengths": lengths}
+    if backend.module == "numpy":
+        with pytest.raises(ValueError, match=f"`lengths` has values from {lengths.min()} to {lengths.max()}, expected"):
+            run(case, backend, beyond)
+        return
+    check(run(case, backend, beyond), oracle.truth(case), tolerance_of(case))
+
+
 @pytest.mark.parametrize("masked_output", ["zero", "hold"])
 def test_a_row_without_a_valid_step_returns_its_initial_state(backend: Backend, masked_output: str) -> None:
     case = Case(time=2, batch=4, valid="lengths", masked_output=masked_output, dtype=backend.dtypes[0])

@@ -329,7 +329,10 @@ def _read_lengths(lengths: Array, layout: Layout, x: Array, xp: Namespace, libra
         raise ValueError(msg)
     lengths = join(lengths, xp)
     if xp.isdtype(lengths.dtype, "unsigned integer"):  # which the standard does not compare with signed ones
+        # Nor does torch compare them with each other. Rounding calls nothing too large that is not.
+        too_large = xp.astype(lengths, xp.float32) > x.shape[0]
         lengths = xp.astype(lengths, xp.int32)
+        lengths = xp.where(too_large, xp.zeros_like(lengths) + x.shape[0], lengths)
     return lengths if layout.batched else xp.expand_dims(lengths, axis=0)
 
 

@@ -5,23 +5,20 @@ import ast
 import json
 import os
 import random
-import shutil
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from itertools import chain, zip_longest
 from pathlib import Path
-from queue import SimpleQueue
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import conformance.mutate
 from conformance.mutate.equivalent import EQUIVALENT, Key
-from conformance.mutate.judge import ROOT, Verdict, copy_to, judge
+from conformance.mutate.judge import ROOT, Verdict
 from conformance.mutate.operators import OPERATORS
+from conformance.mutate.running import run
 from conformance.mutate.source import Mutant, Source, fields_of_classes, generate
 from conformance.mutate.table import Judged, as_data, show, show_mutant
 
@@ -34,11 +31,12 @@ def _suite(*capabilities: str, on: str) -> list[str]:
 
 # What judges, one after the other: first what is quick and tells most. strict-2023.12 is on a device that is not the
 # library's default, and refuses whatever the standard does not have.
+BESIDE = {"accuracy", "functions", "gradients", "long", "transfer"}  # slow, or not about the core
 NUMBERS = _suite(
-    *("sequence", "masking", "cell", "options", "sizes", "numbers", "streaming", "memory", "refusals", "properties"),
+    *sorted({path.stem.removeprefix("test_") for path in (ROOT / "conformance").glob("test_*.py")} - BESIDE),
     on="numpy,strict-2023.12",
 )
-ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options")]
+ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
@@ -53,6 +51,7 @@ TARGETS: dict[str, list[list[str]]] = {
     "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES],
     "_options.py": [NUMBERS, ARGUMENTS],
     "_sequence.py": [NUMBERS, ARGUMENTS, LIBRARIES, WITHOUT_SHAPES],
+    "_trace.py": [NUMBERS, ARGUMENTS],
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
     "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS],
     "engines/jax.py": [ON_JAX, LIBRARIES],
@@ -81,57 +80,6 @@ def sample(mutants: Sequence[Mutant], number: int, seed: int) -> list[Mutant]:
         groups.setdefault((mutant.file, mutant.operator), []).append(mutant)
     one_of_each = chain.from_iterable(zip_longest(*groups.values()))
     return [mutant for mutant in one_of_each if mutant is not None][:number]
-
-
-def run(mutants: Sequence[Mutant], jobs: int, limit: float) -> Iterator[Verdict]:
-    """
-    Run the suite on each mutant, after it has passed on the source as it is.
-
-    Parameters
-    ----------
-    mutants : sequence of Mutant
-        The mutants.
-    jobs : int
-        How many at a time.
-    limit : float
-        The seconds after which one is stopped.
-
-    Yields
-    ------
-    Verdict
-        What the suite said of each, in their order.
-
-    Raises
-    ------
-    SystemExit
-        The suite does not pass on the source as it is.
-    """
-    with tempfile.TemporaryDirectory() as temporary, ThreadPoolExecutor(jobs) as pool:
-        untouched = copy_to(Path(temporary).resolve() / "untouched")
-        folders: SimpleQueue[Path] = SimpleQueue()
-        for k in range(jobs):
-            folders.put(Path(shutil.copytree(untouched, untouched.with_name(f"copy_{k}"))))
-
-        def in_a_copy(mutant: Mutant) -> Verdict:
-            folder = folders.get()
-            changed = folder / "lstm_xp" / mutant.file
-            changed.write_text(mutant.source, encoding="utf-8")
-            verdict = judge(folder, TARGETS[mutant.file], limit)
-            shutil.copy2(untouched / "lstm_xp" / mutant.file, changed)
-            folders.put(folder)
-            return verdict
-
-        files = dict.fromkeys(mutant.file for mutant in mutants)
-        stages = {tuple(stage): stage for file in files for stage in TARGETS[file]}.values()
-        verdicts = pool.map(lambda stage: judge(untouched, [stage], 10 * limit), stages)
-        for stage, verdict in zip(stages, verdicts, strict=True):
-            if verdict.outcome != "survived":
-                msg = f"the suite does not pass on the source as it is: {' '.join(stage)}: {': '.join(verdict)}"
-                raise SystemExit(msg)
-        try:
-            yield from pool.map(in_a_copy, mutants)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def stale_reasons(mutants: Iterable[Mutant], judged: Iterable[Judged]) -> list[tuple[Key, str]]:
@@ -223,7 +171,8 @@ def main() -> int:
             given.json.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        verdicts = progress.track(run(new, given.jobs, given.limit), len(new), description="mutants")
+        found_out = run(new, TARGETS, given.jobs, given.limit, excused=lambda mutant: key_of(mutant) in REASONS)
+        verdicts = progress.track(found_out, len(new), description="mutants")
         for mutant, verdict in zip(new, verdicts, strict=True):
             found[id(mutant)] = verdict
             if len(found) % 20 == 0:  # a run takes long, and may be continued with --known

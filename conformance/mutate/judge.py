@@ -1,17 +1,19 @@
-"""Run the suite on a copy of the source, in a process of its own, and tell what it found."""
+"""Run tests on a copy of the source, in a process of its own, and tell what they found."""
 
 import compileall
 import importlib
 import os
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import get_all_start_methods, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pytest
+
+from conformance.mutate.reach import Test, Tracer
 
 ROOT = Path(__file__).parent.parent.parent
 COPIED = ("lstm_xp", "conformance", "tests", "pyproject.toml")
@@ -67,16 +69,47 @@ def copy_to(folder: Path) -> Path:
     return folder
 
 
-def judge(folder: Path, stages: Iterable[list[str]], limit: float) -> Verdict:
+class Run(NamedTuple):
     """
-    Run the suite on the copy in a folder.
+    What pytest is asked to do.
+
+    Parameters
+    ----------
+    stage : tuple of str
+        Its arguments: files and options.
+    tests : tuple of str, optional
+        The tests of these files that are run, in this order; all of them if absent.
+    """
+
+    stage: tuple[str, ...]
+    tests: tuple[str, ...] | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        """The arguments, without the files of which no test is run."""
+        if self.tests is None:
+            return [*self.stage]
+        is_file = lambda argument: argument.partition("::")[0].endswith(".py")
+        files = dict.fromkeys(test.partition("::")[0] for test in self.tests)
+        return [*files, *(argument for argument in self.stage if not is_file(argument))]
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """As a plugin: leave the tests, in their order. Where some are gone, for a mutant's sake, leave all."""
+        by_id = {item.nodeid: item for item in items}
+        if self.tests is not None and by_id.keys() >= set(self.tests):
+            items[:] = [by_id[test] for test in self.tests]
+
+
+def judge(folder: Path, runs: Iterable[Run], limit: float) -> Verdict:
+    """
+    Run tests on the copy in a folder.
 
     Parameters
     ----------
     folder : pathlib.Path
         Where the copy is.
-    stages : iterable of list of str
-        What pytest is given, one run after the other, until a test fails.
+    runs : iterable of Run
+        What is run, one after the other, until a test fails.
     limit : float
         The seconds after which it is stopped.
 
@@ -85,14 +118,50 @@ def judge(folder: Path, stages: Iterable[list[str]], limit: float) -> Verdict:
     Verdict
         What came of it.
     """
+    return Verdict(*_in_a_process(_first_failure, folder, [*runs], limit))
+
+
+def survey(folder: Path, stage: tuple[str, ...], limit: float) -> list[Test]:
+    """
+    Run all tests of a stage on the copy in a folder and see where they come.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the copy is.
+    stage : tuple of str
+        The arguments of pytest.
+    limit : float
+        The seconds after which it is stopped.
+
+    Returns
+    -------
+    list of Test
+        The tests, those that take less time first.
+
+    Raises
+    ------
+    SystemExit
+        One fails: they are to judge others.
+    """
+    outcome, *rest = _in_a_process(_traced, folder, stage, limit)
+    if outcome != "survived":
+        msg = f"the suite does not pass on the source as it is: {' '.join(stage)}: {outcome}: {': '.join(rest)}"
+        raise SystemExit(msg)
+    return sorted((Test(*each) for each in rest), key=lambda test: test.seconds)
+
+
+def _in_a_process(function: Callable[..., Sequence[Any]], folder: Path, given: Any, limit: float) -> Sequence[Any]:
+    """Return what a function makes of a copy, or a verdict where it does not come to its end."""
     ours, theirs = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_be_the_process, args=(folder, list(stages), theirs))
+    process = _CONTEXT.Process(target=_be_the_process, args=(function, folder, given, theirs))
     process.start()
     theirs.close()
     try:
         if not ours.poll(limit):
             return Verdict("timeout", message=f"not done after {limit:g} s")
-        return Verdict(*ours.recv())
+        answer: Sequence[Any] = ours.recv()
+        return answer
     except EOFError:
         return Verdict("error", message="the process died")
     finally:
@@ -101,7 +170,7 @@ def judge(folder: Path, stages: Iterable[list[str]], limit: float) -> Verdict:
         ours.close()
 
 
-def _be_the_process(folder: Path, stages: list[list[str]], answer: Connection) -> None:
+def _be_the_process(function: Callable[..., Sequence[Any]], folder: Path, given: Any, answer: Connection) -> None:
     os.chdir(folder)
     sys.path.insert(0, str(folder))
     sys.dont_write_bytecode = True  # that of a mutant could be taken for the next one's
@@ -112,26 +181,37 @@ def _be_the_process(folder: Path, stages: list[list[str]], answer: Connection) -
         os.dup2(nowhere.fileno(), 1)
         os.dup2(nowhere.fileno(), 2)
     try:
-        verdict = _first_failure(folder, stages)
+        package = importlib.import_module("lstm_xp")
+        assert Path(str(package.__file__)).is_relative_to(folder), f"{package.__file__} is not in {folder}"
+        importlib.import_module("conformance.cases")
+        found = function(folder, given)
     except BaseException as error:  # of any kind: it is a wrong package that is imported
-        verdict = Verdict("error", "import", f"{type(error).__name__}: {error}")
-    answer.send(tuple(verdict))  # the class may be that of the copy by now
+        found = Verdict("error", "import", f"{type(error).__name__}: {error}")
+    answer.send(tuple(found))  # the class may be that of the copy by now
 
 
-def _first_failure(folder: Path, stages: list[list[str]]) -> Verdict:
-    package = importlib.import_module("lstm_xp")
-    assert Path(str(package.__file__)).is_relative_to(folder), f"{package.__file__} is not in {folder}"
-    importlib.import_module("conformance.cases")
-    for arguments in stages:
-        watcher = _Watcher()
-        # No rewriting of assertions, no plugins: they take longer than most mutants live.
-        settings = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
-        code = pytest.main([*arguments, *settings], plugins=[watcher])
-        if watcher.first is not None:
-            return watcher.first
-        if code != pytest.ExitCode.OK:
-            return Verdict("error", "pytest", f"exit code {code}")
+def _first_failure(_: Path, runs: Iterable[Run]) -> Verdict:
+    for run in runs:
+        verdict = _run(run)
+        if verdict.outcome != "survived":
+            return verdict
     return Verdict("survived")
+
+
+def _traced(folder: Path, stage: tuple[str, ...]) -> Sequence[Any]:
+    tracer = Tracer(folder / "lstm_xp")
+    verdict = _run(Run(stage), tracer)
+    return verdict if verdict.outcome != "survived" else ("survived", *map(tuple, tracer.tests))
+
+
+def _run(run: Run, *plugins: Any) -> Verdict:
+    watcher = _Watcher()
+    # No rewriting of assertions, no plugins: they take longer than most mutants live.
+    settings = ["-x", "-q", "--assert=plain", "-p", "no:cacheprovider", "-p", "no:unraisableexception"]
+    code = pytest.main([*run.arguments, *settings], plugins=[watcher, run, *plugins])
+    if watcher.first is not None:
+        return watcher.first
+    return Verdict("survived") if code == pytest.ExitCode.OK else Verdict("error", "pytest", f"exit code {code}")
 
 
 class _Watcher:
