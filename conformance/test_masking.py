@@ -26,7 +26,12 @@ def test_lengths_of_any_integer_dtype(backend: Backend, integer: str, check: Che
 
 @pytest.mark.parametrize(
     ("integer", "out_of_range"),
-    [("int32", (2**31 - 1, -1)), ("int64", (2**32 + 1, -(2**32) + 1)), ("uint32", (2**31, 0)), ("uint64", (2**63 + 1, 0))],
+    [
+        ("int32", (2**31 - 1, -1)),
+        ("int64", (2**32 + 1, -(2**32) + 1)),
+        ("uint32", (2**31, 0)),
+        ("uint64", (2**63 + 1, 0)),
+    ],
 )
 def test_lengths_out_of_range(backend: Backend, integer: str, out_of_range: tuple[int, int], check: Checker) -> None:
     """Refused in NumPy's arrays, clipped in others: also those that 32 bits would take for small ones."""
