@@ -81,6 +81,10 @@ GOALS = (
     Goal("jax", "lstm_xp jax", ITSELF, 1.1, what=("compile, forward", "compile, gradient")),
     Goal("torch", "lstm_xp torch", ("torch.nn.LSTM",), 1.03, what=BOTH),
     Goal("torch", "lstm_xp standard", ("loop over LSTMCell",), 1.0, what=BOTH),
+    *(
+        Goal("trace", f"lstm_xp {engine}, c kept", (f"{engine}, plain call",), 1.1)
+        for engine in ("numpy", "standard", "torch", "jax")
+    ),
     Goal("dask", "lstm_xp dask, 2 workers", ("lstm_xp dask, 1 worker",), 1 / 1.7, what=("batch",)),
     Goal("dask", "lstm_xp dask, 2 workers", ("the workers' limit",), 1.0, what=("memory",)),
     Goal("memory", "lstm_xp numpy", ("torch.nn.LSTM",), 1.1, what=("peak",)),

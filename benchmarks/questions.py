@@ -150,6 +150,15 @@ def ask_ragged(setting: Setting) -> Iterator[Record]:
     yield from timed("ragged", setting, problem, contestants)
 
 
+def ask_trace(setting: Setting) -> Iterator[Record]:
+    """Yield what it costs to keep the cell states of every step, on each engine that does."""
+    from benchmarks import on_traces
+
+    for problem in setting.problems(GRID):
+        for pair in on_traces.contestants(problem):
+            yield from timed("trace", setting, problem, pair, share=0.25)
+
+
 def ask_scaling(setting: Setting) -> Iterator[Record]:
     """Yield how time grows with T, with N and with H, the others fixed."""
     from benchmarks import on_numpy, on_torch
@@ -230,6 +239,7 @@ QUESTIONS: dict[str, Ask] = {
     "jax": ask_jax,
     "stream": ask_stream,
     "ragged": ask_ragged,
+    "trace": ask_trace,
     "scaling": ask_scaling,
     "memory": ask_memory,
     "dask": ask_dask,
