@@ -349,7 +349,7 @@ PICTURES = {
     "kept": lambda: CASE.lstm().trace(CASE.x(), keep=("c", "i")),
     "zeros": lambda: with_cells(np.zeros((3, 2))),
     "tiny": lambda: with_cells(np.full((3, 2), 5e-324)),
-    "huge": lambda: with_cells(np.full((3, 2), -1e300)),
+    "huge": lambda: with_cells(np.full((3, 2), -3e38)),
 }
 
 
