@@ -1,7 +1,7 @@
 """
 Derivatives of a loss with respect to input, initial states and weights: what ours are compared by.
 
-They are torch's or, for variants of the cell that torch does not have, difference quotients of the textbook's equations.
+They are torch's or, for variants of the cell that torch does not have, the textbook's difference quotients.
 """
 
 from collections.abc import Callable

@@ -23,9 +23,7 @@ def _differentiates(backend: Backend) -> None:
         pytest.skip("the library does not differentiate")
 
 
-def gradients(
-    backend: Backend, case: Case, *trees: dict[str, np.ndarray], **given: Any
-) -> list[dict[str, np.ndarray]]:
+def gradients(backend: Backend, case: Case, *trees: dict[str, np.ndarray], **given: Any) -> list[dict[str, np.ndarray]]:
     """Return the derivatives of the loss through our LSTM on a library, at some points."""
     loss = loss_of(case, backend.array, backend.namespace.sum, engine=backend.engine, **given)
     with skipping_what_is_refused(backend):

@@ -12,8 +12,8 @@ from conformance.cases import Case, map_arrays
 from conformance.compare import TOLERANCE
 from conformance.running import Checker, as_numpy, fit, forward, skipping_what_is_refused
 
-# Ten times as much as elsewhere: a norm divides by a standard deviation, which may be small, and what was rounded before
-# grows with it. Of the cases below, drawn anew twelve times, the median difference in float32 was 2e-7, the largest 8e-6.
+# Ten times as much as elsewhere: a norm divides by a standard deviation, and where that is small, what was rounded
+# before grows. Of the cases below, drawn twelve times, the median difference in float32 was 2e-7, the largest 8e-6.
 ROUNDING = {dtype: 10 * tolerance for dtype, tolerance in TOLERANCE.items()}
 
 FORMS = [(gates, carry) for gates in ("joint", "each") for carry in (False, True)]
@@ -46,9 +46,7 @@ def expected_and_actual(backend: Backend, case: Case, **options: Any) -> tuple[A
     ],
     ids=str,
 )
-def test_equals_the_textbook(
-    backend: Backend, dtype: str, case: Case, gates: str, carry: bool, check: Checker
-) -> None:
+def test_equals_the_textbook(backend: Backend, dtype: str, case: Case, gates: str, carry: bool, check: Checker) -> None:
     expected, actual = expected_and_actual(backend, case.replace(dtype=dtype, norm=gates), norm_carry=carry)
     check(actual, expected, ROUNDING[dtype])
 

@@ -68,6 +68,7 @@ def answer(case: Case, variant: Variant) -> Answer:
     tuple of numpy.ndarray
         The output, h_n and c_n in float64, laid out as the case is.
     """
+
     def whole(x: np.ndarray, state: State, reverse: bool) -> Answer:
         x, finals = x.astype("float64"), []
         for layer in case.weights():
@@ -84,9 +85,7 @@ def answer(case: Case, variant: Variant) -> Answer:
     return oracle.answer(case, whole)
 
 
-def _over_time(
-    x: np.ndarray, state: State, w: Arrays, variant: Variant, *, backward: bool
-) -> tuple[np.ndarray, State]:
+def _over_time(x: np.ndarray, state: State, w: Arrays, variant: Variant, *, backward: bool) -> tuple[np.ndarray, State]:
     """Return the hidden states of one layer in one direction, each at its time, and the final state."""
     output = np.empty((*x.shape[:2], state[0].shape[-1]))
     for t in range(len(x))[:: -1 if backward else 1]:
