@@ -59,7 +59,9 @@ class Case:
     start: str = "given"  # the initial state: "given", "one" (of batch size 1), "absent"
     valid: str = "all"  # which steps are: "all", those before "lengths", those of a "mask"
     masked_output: str = "zero"
+    resets: bool = False  # whether episodes begin in mid-sequence
     variant: str = "torch"  # of the cell: a key of VARIANTS
+    norm: str | None = None  # layer normalisation, of "joint" or of "each" gates
     dtype: str = "float64"
     scale: float = 1.0  # of the weights, relative to torch's own
     numbers: str = "plain"  # in the input: a key of NUMBERS
@@ -81,7 +83,8 @@ class Case:
     @property
     def options(self) -> tuple[lx.CellOptions, ...]:
         """One for each direction."""
-        return VARIANTS[self.variant][: self.num_directions]
+        options = VARIANTS[self.variant][: self.num_directions]
+        return options if self.norm is None else tuple(replace(each, norm_gates=self.norm) for each in options)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -118,6 +121,9 @@ class Case:
                 **({"peephole": (3, n)} if self.peephole or self.variant in ("peephole", "coupled") else {}),
             }
             drawn = {k: self.draw(f"{k} {layer} {direction}", s, -bound, bound) for k, s in shapes.items()}
+            if self.norm is not None:
+                drawn["norm"] = self.draw(f"norm {layer} {direction}", (2, (9 if self.norm == "joint" else 5) * n))
+                drawn["norm"][0] = 1 + drawn["norm"][0] / 2
             return lx.CellWeights(**drawn)
 
         return tuple(tuple(cell(k, d) for d in range(self.num_directions)) for k in range(self.num_layers))
@@ -144,11 +150,16 @@ class Case:
 
     def mask(self) -> np.ndarray:
         """A mask with holes, a row with no valid step among its rows."""
-        mask = self.draw("mask", (self.time, 1 if self.batch is None else self.batch)) < 0.2
-        if self.batch is None:
-            return mask[:, 0]
-        mask[:, :1] = False
-        return np.ascontiguousarray(mask.T) if self.batch_first else mask
+        mask = self._drawn_steps("mask") < 0.2
+        if self.batch is not None:
+            mask[:, :1] = False
+        return self._laid_out(mask)
+
+    def reset(self) -> np.ndarray:
+        """Return where an episode begins: at different steps in each row, at the last one of the last row."""
+        reset = self._drawn_steps("reset") < -0.3
+        reset[-1:, -1:] = True
+        return self._laid_out(reset)
 
     def valid_steps(self) -> np.ndarray | None:
         """Return which steps are valid, shape (time, batch), or None if all are."""
@@ -156,8 +167,25 @@ class Case:
             return None
         if self.valid == "lengths":
             return np.arange(self.time)[:, None] < np.atleast_1d(self.lengths())
-        mask = self.mask()
-        return mask[:, None] if self.batch is None else mask.T if self.batch_first else mask
+        return self._time_major(self.mask())
+
+    def episodes(self) -> np.ndarray | None:
+        """Return the number of the episode that each step belongs to, shape (time, batch), or None without resets."""
+        return np.cumsum(self._time_major(self.reset()), axis=0) if self.resets else None
+
+    def _drawn_steps(self, what: str) -> np.ndarray:
+        """Draw a number for each step, shape (time, batch)."""
+        return self.draw(what, (self.time, 1 if self.batch is None else self.batch))
+
+    def _laid_out(self, steps: np.ndarray) -> np.ndarray:
+        """Return what is of shape (time, batch) as the case's x has them."""
+        if self.batch is None:
+            return steps[:, 0]
+        return np.ascontiguousarray(steps.T) if self.batch_first else steps
+
+    def _time_major(self, steps: np.ndarray) -> np.ndarray:
+        """Return what `_laid_out` returned as it was."""
+        return steps[:, None] if self.batch is None else steps.T if self.batch_first else steps
 
     def arguments(self) -> dict[str, Any]:
         """Return the arrays that the case gives to an LSTM, by name."""
@@ -165,6 +193,7 @@ class Case:
             "x": self.x(),
             **({} if self.start == "absent" else {"state": self.state()}),
             **({} if self.valid == "all" else {self.valid: getattr(self, self.valid)()}),
+            **({"reset": self.reset()} if self.resets else {}),
         }
 
     def lstm(self, asarray: Callable[[np.ndarray], Any] = np.asarray, **settings: Any) -> lx.LSTM:

@@ -9,6 +9,10 @@ from conformance.cases import Case
 # Of values of order one, as an LSTM's are. What is measured lies an order of magnitude below; the largest difference
 # of two right implementations was 2e-7 and 4e-16.
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
+# With layer normalisation. A norm divides by a standard deviation, and where that is small, what was rounded before
+# grows: of the cases in test_normalisation.py, drawn twelve times, the median difference in float32 was 2e-7, the
+# largest 8e-6.
+NORMALISED = {dtype: 10 * tolerance for dtype, tolerance in TOLERANCE.items()}
 NAMES = ("output", "h_n", "c_n")
 
 

@@ -1,17 +1,23 @@
-"""Derivatives of a loss with respect to input, initial states and weights: torch's, and what ours are compared by."""
+"""
+Derivatives of a loss with respect to input, initial states and weights: what ours are compared by.
+
+They are torch's or, for variants of the cell that torch does not have, the textbook's difference quotients.
+"""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 import lstm_xp as lx
-from conformance import oracle
+from conformance import oracle, textbook
 from conformance.cases import Case
 from conformance.compare import Difference, compare, flat
 
-# Relative to the largest derivative.
-TOLERANCE = {"float64": 1e-12, "float32": 2e-5}
+# Relative to the largest derivative; of a difference quotient half of the digits are lost.
+TOLERANCE = {"float64": 1e-12, "float32": 2e-5, "difference": 1e-8}
 
 ARGUMENTS = ("x", "h_0", "c_0")
 
@@ -55,7 +61,7 @@ def loss_of(
     callable
         Of a dict of the library's arrays.
     """
-    masks = {} if case.valid == "all" else {case.valid: asarray(np.asarray(getattr(case, case.valid)()))}
+    masks = {name: asarray(np.asarray(array)) for name, array in case.arguments().items() if name not in ("x", "state")}
     weights_of_loss = [asarray(array) for array in loss_weights(case)]
 
     def loss(tree: dict[str, Any]) -> Any:
@@ -92,6 +98,60 @@ def _by_torch(case: Case, names: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     gradients = {"x": x.grad, "h_0": h_0.grad, "c_0": c_0.grad}
     gradients |= {name: parameter.grad for name, parameter in module.named_parameters()}
     return tuple(gradients[name].numpy() for name in names)
+
+
+@dataclass(frozen=True)
+class _Elsewhere(Case):
+    """A case with other numbers for what there is to differentiate by."""
+
+    tree: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def x(self) -> np.ndarray:
+        return self.tree["x"]
+
+    def state(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.tree["h_0"], self.tree["c_0"]
+
+    def weights(self) -> tuple[tuple[lx.CellWeights, ...], ...]:
+        weights = {name: array for name, array in self.tree.items() if name not in ARGUMENTS}
+        return lx.LSTM.from_state_dict(weights, **self.settings).weights
+
+
+def directions(case: Case) -> dict[str, np.ndarray]:
+    """Draw a direction for each array in which it is to be moved."""
+    return {name: case.draw(f"direction {name}", array.shape) for name, array in tree_of(case).items()}
+
+
+@cache
+def slopes(case: Case, variant: textbook.Variant, step: float = 1e-5) -> dict[str, float]:
+    """
+    Return the difference quotients of the loss, by the equations, where one array after the other is moved.
+
+    Parameters
+    ----------
+    case : Case
+        The case: float64, time first, with a batch.
+    variant : Variant
+        The variant of the cell.
+    step : float, optional
+        How far, in the directions that `directions` returns.
+
+    Returns
+    -------
+    dict
+        The slope for each array.
+    """
+    tree, weights = tree_of(case), loss_weights(case)
+
+    def loss(name: str, by: np.ndarray) -> float:
+        moved = _Elsewhere(**vars(case), tree=tree | {name: tree[name] + by})
+        return sum(float(np.sum(w * a)) for w, a in zip(weights, textbook.answer(moved, variant), strict=True))
+
+    def quotient(name: str, by: np.ndarray) -> float:
+        return (loss(name, step * by) - loss(name, -step * by)) / (2 * step)
+
+    # Richardson's extrapolation: of steps as long and twice as long, without the error that is the square of the step.
+    return {name: (4 * quotient(name, d) - quotient(name, 2 * d) / 2) / 3 for name, d in directions(case).items()}
 
 
 def compare_gradients(actual: dict[str, Any], expected: dict[str, np.ndarray], dtype: str = "float64") -> Difference:

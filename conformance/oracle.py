@@ -117,16 +117,30 @@ def truth(case: Case) -> Answer:
         The output, h_n and c_n, laid out as the case is: float64 from torch, float32 from ONNX Runtime.
     """
     oracle = oracle_of(case)
-    return ask(oracle, str(case), lambda: _answer(case, torch_whole(case) if oracle == "torch" else onnx_whole(case)))
+    return ask(oracle, str(case), lambda: answer(case, torch_whole(case) if oracle == "torch" else onnx_whole(case)))
 
 
 def torch_answer(case: Case) -> Answer:
     """Return what `torch.nn.LSTM` gives in float64, rounded to the case's dtype."""
-    return tuple(array.astype(case.dtype) for array in _answer(case, torch_whole(case)))
+    return tuple(array.astype(case.dtype) for array in answer(case, torch_whole(case)))
 
 
-def _answer(case: Case, whole: Whole) -> Answer:
-    """Return a case's answer, by who knows that of whole sequences."""
+def answer(case: Case, whole: Whole) -> Answer:
+    """
+    Return a case's answer, by who knows that of whole sequences.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+    whole : callable
+        Runs time-major sequences, every step of which is valid, from a state.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        The output, h_n and c_n, laid out as the case is.
+    """
     plain = case.replace(batch_first=False, batch=1 if case.batch is None else case.batch)
     x, batch = plain.x(), plain.batch
     rows = case.num_layers * case.num_directions
@@ -134,26 +148,33 @@ def _answer(case: Case, whole: Whole) -> Answer:
         state = tuple(np.zeros((rows, batch, size), case.dtype) for size in (case.output_size, case.hidden_size))
     else:
         state = tuple(np.repeat(a, batch, axis=1) if case.start == "one" else a for a in plain.state())
-    valid = case.valid_steps()
-    if valid is None:
+    if case.valid == "all" and not case.resets:
         output, h_n, c_n = whole(x, state, case.reverse)
     else:
-        output, h_n, c_n = _by_rows(case, whole, x, state, valid)
+        output, h_n, c_n = _by_rows(case, whole, x, state)
     if case.batch is None:
         return output[:, 0], h_n[:, 0], c_n[:, 0]
     return (output.swapaxes(0, 1) if case.batch_first else output), h_n, c_n
 
 
-def _by_rows(case: Case, whole: Whole, x: np.ndarray, state: tuple[np.ndarray, ...], valid: np.ndarray) -> Answer:
-    """Return what steps that are not valid lead to: each row by itself, its valid steps alone, as if no others were."""
+def _by_rows(case: Case, whole: Whole, x: np.ndarray, state: tuple[np.ndarray, ...]) -> Answer:
+    """Return what steps that are not valid and resets lead to: each episode of each row by itself, its valid steps."""
     h_n, c_n = (array.astype("float64") for array in state)
-    size = case.output_size
+    size, rows = case.output_size, range(len(h_n))
     output = np.zeros((*x.shape[:2], case.num_directions * size))
+    valid, episodes = case.valid_steps(), case.episodes()
+    valid = np.full(x.shape[:2], True) if valid is None else valid
+    episodes = np.zeros(x.shape[:2], int) if episodes is None else episodes
     for row in range(x.shape[1]):
-        one, steps = slice(row, row + 1), np.flatnonzero(valid[:, row])
-        if steps.size:
-            y, h_n[:, one], c_n[:, one] = whole(x[steps, one], tuple(a[:, one] for a in state), case.reverse)
+        one, start = slice(row, row + 1), tuple(a[:, row : row + 1] for a in state)
+        numbers = np.unique(episodes[valid[:, row], row])
+        for number in numbers:
+            steps = np.flatnonzero(valid[:, row] & (episodes[:, row] == number))
+            y, *final = whole(x[steps, one], start, case.reverse)
             output[steps, row] = y[:, 0]
+            backward = [case.reverse or k % case.num_directions == 1 for k in rows]
+            ends_here = [k for k in rows if number == numbers[0 if backward[k] else -1]]
+            h_n[ends_here, one], c_n[ends_here, one] = (a[ends_here] for a in final)
         if case.masked_output == "hold":
             for direction in range(case.num_directions):
                 features = slice(direction * size, (direction + 1) * size)

@@ -151,6 +151,7 @@ NEUTRAL = [
     {"clip_cell": np.inf},
     {"activations": ("sigmoid", ("scaled_tanh", 1.0, 1.0), "scaled_tanh")},
     {"peephole_output": "old"},
+    {"norm_carry": True, "norm_gates": "each", "norm_eps": 0.5},
 ]
 
 

@@ -39,13 +39,13 @@ def test_a_state_of_another_dtype(backend: Backend, row: int) -> None:
         forward(case, backend, weights, arrays | {"state": tuple(state)})
 
 
-FIELDS = ("weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole")
+FIELDS = ("weight_hh", "bias_ih", "bias_hh", "weight_hr", "peephole", "norm")
 
 
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", FIELDS)
 def test_weights_of_another_dtype(backend: Backend, name: str, layer: int) -> None:
-    case = CASE.replace(dtype=backend.dtypes[0], num_layers=2, proj_size=3, peephole=True)
+    case = CASE.replace(dtype=backend.dtypes[0], num_layers=2, proj_size=3, peephole=True, norm="joint")
     weights, arrays = map_arrays(backend.array, (case.weights(), case.arguments()))
     layers = [*weights]
     mixed = another_dtype(backend, getattr(case.weights()[layer][0], name))
@@ -54,8 +54,8 @@ def test_weights_of_another_dtype(backend: Backend, name: str, layer: int) -> No
         forward(case, backend, tuple(layers), arrays)
 
 
-@pytest.mark.parametrize(("name", "wrong"), [("lengths", "float32"), ("mask", "int32")])
-def test_lengths_that_are_no_integers_and_masks_that_are_not_boolean(backend: Backend, name: str, wrong: str) -> None:
+@pytest.mark.parametrize(("name", "wrong"), [("lengths", "float32"), ("mask", "int32"), ("reset", "int32")])
+def test_lengths_that_are_no_integers_and_steps_that_are_not_boolean(backend: Backend, name: str, wrong: str) -> None:
     case, weights, arrays = arguments(backend)
     given = np.ones(3 if name == "lengths" else (2, 3), wrong)
     with pytest.raises(TypeError, match=f"`{name}` has dtype {wrong}, expected a dtype of kind"):

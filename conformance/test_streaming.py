@@ -1,14 +1,16 @@
 """A sequence in pieces, the state carried from one to the next, is the whole; so are its frames in a stream."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 
-from conformance import oracle
+import lstm_xp as lx
+from conformance import oracle, textbook
 from conformance.backends import Backend
 from conformance.cases import Case, map_arrays
-from conformance.compare import tolerance_of
+from conformance.compare import NORMALISED, tolerance_of
 from conformance.running import Checker, as_numpy, fit, forward, skipping_what_is_refused
 
 
@@ -60,11 +62,25 @@ def test_chunks(backend: Backend, dtype: str, case: Case, cuts: tuple[int, ...],
 )
 def test_frames(backend: Backend, dtype: str, case: Case, check: Checker) -> None:
     case = fit(case.replace(dtype=dtype), backend)
+    check(frame_by_frame(case, backend), oracle.truth(case), tolerance_of(case))
+
+
+@pytest.mark.parametrize("carry", [False, True], ids=["shown", "carried"])
+@pytest.mark.parametrize("gates", ["joint", "each"])
+def test_frames_normalised(backend: Backend, gates: str, carry: bool, check: Checker) -> None:
+    case = fit(Case(time=3, num_layers=2, proj_size=2, peephole=True, norm=gates, dtype=backend.dtypes[0]), backend)
+    options = {"norm_carry": carry, "norm_gates": gates}
+    actual = frame_by_frame(case, backend, options=lx.CellOptions(**options))
+    check(actual, textbook.answer(case, textbook.Variant(**options)), NORMALISED[case.dtype])
+
+
+def frame_by_frame(case: Case, backend: Backend, **settings: Any) -> tuple[np.ndarray, ...]:
+    """Return the output, h_n and c_n of a stream that is given a case's x."""
     state = map_arrays(backend.array, case.arguments().get("state"))
     with skipping_what_is_refused(backend):
-        stream = case.lstm(backend.array, engine=backend.engine).stream(state, case.batch)
+        stream = case.lstm(backend.array, engine=backend.engine, **settings).stream(state, case.batch)
     x = case.x().swapaxes(0, 1) if case.batch_first else case.x()
     frames = [backend.array(frame) for frame in x]
     outputs = as_numpy(backend, [stream(frame) for frame in frames], frames[0], ("output",) * len(frames))
     final = as_numpy(backend, stream.state, frames[0], ("h_n", "c_n"))
-    check((np.stack(outputs, axis=1 if case.batch_first else 0), *final), oracle.truth(case), tolerance_of(case))
+    return np.stack(outputs, axis=1 if case.batch_first else 0), *final

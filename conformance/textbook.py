@@ -2,17 +2,24 @@
 The equations once more: one row, one step, one number after the other, as papers and ONNX's documents have them.
 
 For the variants of the cell that no oracle knows. Slow, in float64, and by other formulas than the package's wherever
-there are two.
+there are two. Layer normalisation is that of Ba et al. (https://arxiv.org/abs/1607.06450, equations 20 to 22) or, where
+that is asked for, of TensorFlow 1 (tf.contrib.rnn.LayerNormLSTMCell); tests/test_published.py has them run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, log, tanh
+from math import exp, fsum, log, sqrt, tanh
+from statistics import fmean, pvariance
 from typing import Any
 
 import numpy as np
 
+from conformance import oracle
 from conformance.cases import Case
+from conformance.oracle import Answer
+
+Arrays = dict[str, np.ndarray]
+State = tuple[np.ndarray, np.ndarray]
 
 # https://onnx.ai/onnx/operators/onnx__LSTM.html, with the defaults of alpha and beta.
 ACTIVATIONS: dict[str, Callable[..., float]] = {
@@ -40,61 +47,103 @@ class Variant:
     clip_proj: float | None = None
     coupled: bool = False
     peephole_output: str = "new"
+    norm_carry: bool = False
+    norm_gates: str = "joint"
+    norm_eps: float = 1e-5
 
 
-def answer(case: Case, variant: Variant) -> tuple[np.ndarray, ...]:
+def answer(case: Case, variant: Variant) -> Answer:
     """
     Return what the equations give.
 
     Parameters
     ----------
     case : Case
-        The case: layers in one direction, forward, time first, a state given, every step valid.
+        The case.
     variant : Variant
         The variant of the cell, in place of the case's.
 
     Returns
     -------
     tuple of numpy.ndarray
-        The output, h_n and c_n in float64.
+        The output, h_n and c_n in float64, laid out as the case is.
     """
-    x, (h_0, c_0) = case.x().astype("float64"), (array.astype("float64") for array in case.state())
-    finals = []
-    for (weights,), h, c in zip(case.weights(), h_0, c_0, strict=True):
-        w = {name: array.astype("float64") for name, array in weights._asdict().items() if array is not None}
-        state, outputs = (h, c), []
-        for x_t in x:
-            rows = [_step(*row, w, variant) for row in zip(x_t, *state, strict=True)]
-            state = tuple(np.array(each) for each in zip(*rows, strict=True))
-            outputs.append(state[0])
-        x = np.stack(outputs)
-        finals.append(state)
-    return x, *(np.stack(each) for each in zip(*finals, strict=True))
+
+    def whole(x: np.ndarray, state: State, reverse: bool) -> Answer:
+        x, finals = x.astype("float64"), []
+        for layer in case.weights():
+            outputs = []
+            for direction, cell in enumerate(layer):
+                w = {name: array.astype("float64") for name, array in cell._asdict().items() if array is not None}
+                start = tuple(array[len(finals)].astype("float64") for array in state)
+                output, final = _over_time(x, start, w, variant, backward=reverse or direction == 1)
+                outputs.append(output)
+                finals.append(final)
+            x = np.concatenate(outputs, axis=2)
+        return x, *(np.stack(each) for each in zip(*finals, strict=True))
+
+    return oracle.answer(case, whole)
 
 
-def _step(
-    x: np.ndarray, h: np.ndarray, c_old: np.ndarray, w: dict[str, np.ndarray], variant: Variant
-) -> tuple[np.ndarray, np.ndarray]:
+def _over_time(x: np.ndarray, state: State, w: Arrays, variant: Variant, *, backward: bool) -> tuple[np.ndarray, State]:
+    """Return the hidden states of one layer in one direction, each at its time, and the final state."""
+    output = np.empty((*x.shape[:2], state[0].shape[-1]))
+    for t in range(len(x))[:: -1 if backward else 1]:
+        rows = [_step(*row, w, variant) for row in zip(x[t], *state, strict=True)]
+        state = tuple(np.array(each) for each in zip(*rows, strict=True))
+        output[t] = state[0]
+    return output, state
+
+
+def _step(x: np.ndarray, h: np.ndarray, c_old: np.ndarray, w: Arrays, variant: Variant) -> State:
     """Return the next hidden and cell state of one row."""
     gate, candidate, squash = (_activation(spec) for spec in variant.activations)
     n = c_old.size
-    c, hidden = np.zeros(n), np.zeros(n)
+    z = _preactivations(x, h, w, n, variant)
+    c, z_o = np.zeros(n), np.zeros(n)
     for unit in range(n):
-        z_i, z_f, z_g, z_o = (
-            w["weight_ih"][row] @ x + w["weight_hh"][row] @ h + w["bias_ih"][row] + w["bias_hh"][row]
-            for row in (unit, n + unit, 2 * n + unit, 3 * n + unit)
-        )
-        p_i, p_f, p_o = w["peephole"][:, unit] if "peephole" in w else (0.0, 0.0, 0.0)
+        z_i, z_f, z_g, z_o[unit] = (z[row] for row in (unit, n + unit, 2 * n + unit, 3 * n + unit))
+        p_i, p_f = w["peephole"][:2, unit] if "peephole" in w else (0.0, 0.0)
         i = gate(_clip(z_i + p_i * c_old[unit], variant.clip_gates))
         f = 1 - i if variant.coupled else gate(_clip(z_f + p_f * c_old[unit], variant.clip_gates))
         g = candidate(_clip(z_g, variant.clip_gates))
-        c[unit] = _clip(f * c_old[unit] + i * g, variant.clip_cell)
+        c[unit] = f * c_old[unit] + i * g
+    normalise = "norm" in w
+    if normalise and variant.norm_carry:
+        c = _normalised(c, w["norm"][:, -n:], variant)
+    c = np.array([_clip(each, variant.clip_cell) for each in c])
+    shown = _normalised(c, w["norm"][:, -n:], variant) if normalise and not variant.norm_carry else c
+    hidden = np.zeros(n)
+    for unit in range(n):
         seen = c_old[unit] if variant.peephole_output == "old" else c[unit]
-        o = gate(_clip(z_o + p_o * seen, variant.clip_gates))
-        hidden[unit] = o * squash(float(c[unit]))
+        p_o = w["peephole"][2, unit] if "peephole" in w else 0.0
+        hidden[unit] = gate(_clip(z_o[unit] + p_o * seen, variant.clip_gates)) * squash(float(shown[unit]))
     if "weight_hr" not in w:
         return hidden, c
     return np.array([_clip(row @ hidden, variant.clip_proj) for row in w["weight_hr"]]), c
+
+
+def _preactivations(x: np.ndarray, h: np.ndarray, w: Arrays, n: int, variant: Variant) -> np.ndarray:
+    """Return what the gates are made of, without the peepholes: i, f, g, o."""
+    from_x, from_h = (
+        np.array([fsum(row * vector) for row in w[name]]) for name, vector in (("weight_ih", x), ("weight_hh", h))
+    )
+    if "norm" not in w:
+        z = from_x + from_h
+    elif variant.norm_gates == "joint":
+        z = _normalised(from_x, w["norm"][:, : 4 * n], variant) + _normalised(
+            from_h, w["norm"][:, 4 * n : 8 * n], variant
+        )
+    else:
+        gates = (slice(k * n, (k + 1) * n) for k in range(4))
+        z = np.concatenate([_normalised((from_x + from_h)[gate], w["norm"][:, gate], variant) for gate in gates])
+    return z + w.get("bias_ih", 0.0) + w.get("bias_hh", 0.0)
+
+
+def _normalised(v: Sequence[float], norm: np.ndarray, variant: Variant) -> np.ndarray:
+    """Return (v - mean) / sqrt(variance + eps), times the first row, plus the second."""
+    mean, deviation = fmean(v), sqrt(pvariance(v) + variant.norm_eps)
+    return np.array([gamma * (each - mean) / deviation + beta for each, gamma, beta in zip(v, *norm, strict=True)])
 
 
 def _clip(z: float, bound: float | None) -> float:

@@ -5,8 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lstm_xp as lx
+from conformance import textbook
 from conformance.cases import Case
 from conformance.compare import assert_equal, flat
 from conformance.strategies import cases
@@ -35,6 +37,46 @@ def test_neutral_options_are_the_plain_lstm_bit_for_bit(case: Case, neutral: dic
     if case.proj_size:
         options = lx.CellOptions(clip_proj=1e30)
         assert_equal(flat(case.lstm(options=options)(case.x(), case.state())), plain, 0.0)
+
+
+@pytest.mark.parametrize("engine", ["standard", "numpy"])
+@given(case=cases(resets=True), valid=st.sampled_from(["all", "lengths", "mask"]))
+@settings(max_examples=30)
+def test_resets_that_never_happen_are_the_call_without_bit_for_bit(engine: str, case: Case, valid: str) -> None:
+    case = case.replace(valid=valid)
+    arguments = case.arguments()
+    never = arguments | {"reset": np.zeros_like(arguments.pop("reset"))}
+    net = case.lstm(engine=engine)
+    assert_equal(flat(net(**never)), flat(net(**arguments)), 0.0)
+
+
+VARIANTS = st.fixed_dictionaries(
+    {
+        "clip_gates": st.sampled_from([None, 0.4]),
+        "clip_cell": st.sampled_from([None, 0.6]),
+        "coupled": st.booleans(),
+        "peephole_output": st.sampled_from(["new", "old"]),
+        "norm_carry": st.booleans(),
+        "norm_eps": st.sampled_from([1e-5, 1e-3]),
+        "activations": st.sampled_from([("sigmoid", "tanh", "tanh"), ("hard_sigmoid", "softsign", "tanh")]),
+    }
+)
+
+
+@given(
+    case=cases(["float64"], steps=4, batch=2, resets=True),
+    norm=st.sampled_from([None, "joint", "each"]),
+    valid=st.sampled_from(["all", "lengths", "mask"]),
+    variant=VARIANTS,
+)
+def test_any_options_together_are_the_textbooks(
+    case: Case, norm: str | None, valid: str, variant: dict[str, Any]
+) -> None:
+    """A norm divides by no less than sqrt(eps), 1/300: so much can what was rounded grow in a step."""
+    case = case.replace(norm=norm, valid=valid, masked_output="hold")
+    variant |= {"norm_gates": norm or "joint"} | ({"clip_proj": 0.2} if case.proj_size else {})
+    expected = textbook.answer(case, textbook.Variant(**variant))
+    assert_equal(flat(case.lstm(options=lx.CellOptions(**variant))(**case.arguments())), expected, 1e-10)
 
 
 @given(case=cases(peephole=False))

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lstm_xp as lx
-from tests.frameworks.agreement import Sizes, assert_agrees, cells, few, fill, sizes
+from tests.frameworks.agreement import Sizes, assert_agrees, assert_close, cells, draw, few, fill, sizes, state
 
 pytestmark = pytest.mark.needs("jax")
 
@@ -125,6 +125,36 @@ def test_haiku(s: Sizes, num_layers: int, num_directions: int) -> None:
         back=lx.convert.to_haiku,
         weights=nested(layers),
     )
+
+
+@pytest.mark.needs("haiku")
+@pytest.mark.parametrize("from_zeros", [True, False])
+@few
+@given(sizes, st.integers(1, 2))
+def test_haiku_reset_core(from_zeros: bool, s: Sizes, num_layers: int) -> None:
+    """It starts an episode from its core's initial state; that of Haiku's own is zeros."""
+    import haiku as hk
+
+    reset = draw(s.T, s.N, seed=7) > 0.2
+    h_0, c_0 = (0 * array if from_zeros else array for array in state(num_layers, s))
+    start = tuple(hk.LSTMState(*map(jnp.asarray, row)) for row in zip(h_0, c_0, strict=True))
+
+    class Started(hk.DeepRNN):
+        def initial_state(self, batch_size: int | None) -> Any:
+            return super().initial_state(batch_size) if from_zeros else start
+
+    @hk.without_apply_rng
+    @hk.transform
+    def unroll(x: Any, reset: Any) -> Any:
+        core = hk.ResetCore(Started([hk.LSTM(s.H) for _ in range(num_layers)]))
+        return hk.dynamic_unroll(core, (x, reset), start)
+
+    x = draw(s.T, s.N, s.I, seed=4, scale=2)
+    weights = fill(jax.eval_shape(unroll.init, jax.random.key(0), jnp.asarray(x), jnp.asarray(reset)))
+    output, last = unroll.apply(weights, jnp.asarray(x), jnp.asarray(reset))
+    net = lx.convert.from_haiku(tuple({name: arrays} for name, arrays in weights.items()))
+    h_n, c_n = (np.stack([getattr(each, name) for each in last]) for name in ("hidden", "cell"))
+    assert_close(net(x, (h_0, c_0), reset=reset), (output, (h_n, c_n)))
 
 
 @pytest.mark.needs("equinox")

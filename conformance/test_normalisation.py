@@ -1,0 +1,102 @@
+"""Layer normalisation: of joint gates or of each, with the normalised cell state carried on or only shown."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lstm_xp as lx
+from conformance import textbook
+from conformance.backends import Backend
+from conformance.cases import Case, map_arrays
+from conformance.compare import NORMALISED
+from conformance.running import Checker, as_numpy, fit, forward
+
+FORMS = [(gates, carry) for gates in ("joint", "each") for carry in (False, True)]
+
+
+def in_forms(*forms: tuple[str, bool]) -> Any:
+    """Run a test with normalisations of these gates, and the normalised cell state only shown or carried on."""
+    ids = [f"{gates}-{'carried' if carry else 'shown'}" for gates, carry in forms]
+    return pytest.mark.parametrize(("gates", "carry"), forms, ids=ids)
+
+
+def expected_and_actual(backend: Backend, case: Case, **options: Any) -> tuple[Any, Any]:
+    """Return what the equations give for a case, and what a library does."""
+    case = fit(case, backend)
+    options = {"norm_gates": case.norm} | options
+    arrays, weights = map_arrays(backend.array, (case.arguments(), case.weights()))
+    result = forward(case, backend, weights, arrays, options=lx.CellOptions(**options))
+    return textbook.answer(case, textbook.Variant(**options)), as_numpy(backend, result, arrays["x"])
+
+
+@in_forms(*FORMS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(time=3, num_layers=2),
+        Case(time=3, batch=None, bias=("bias_hh",), start="absent"),
+        Case(time=3, proj_size=2, peephole=True, bias=(), batch_first=True, start="one", reverse=True),
+        Case(time=3, num_layers=2, bidirectional=True, proj_size=3, valid="lengths", batch=4, input_size=6),
+        Case(time=3, num_layers=2, peephole=True, valid="mask", masked_output="hold", resets=True),
+    ],
+    ids=str,
+)
+def test_equals_the_textbook(backend: Backend, dtype: str, case: Case, gates: str, carry: bool, check: Checker) -> None:
+    expected, actual = expected_and_actual(backend, case.replace(dtype=dtype, norm=gates), norm_carry=carry)
+    check(actual, expected, NORMALISED[dtype])
+
+
+# Beside the form: what stands before or behind a norm, and what is seen of it.
+WITH: dict[str, dict[str, Any]] = {
+    "coupled gates": {"coupled": True},
+    "a peephole on the old cell state": {"peephole_output": "old"},
+    "clips": {"clip_gates": 0.4, "clip_cell": 0.6, "clip_proj": 0.2},
+    "another eps": {"norm_eps": 1e-3},
+    "other activations": {"activations": ("sigmoid", "softsign", ("scaled_tanh", 0.8, 1.3))},
+}
+
+
+@in_forms(("joint", False), ("each", True))
+@pytest.mark.parametrize("name", WITH)
+def test_with_other_options(backend: Backend, name: str, gates: str, carry: bool, check: Checker) -> None:
+    case = Case(time=3, num_layers=2, proj_size=2, peephole=True, norm=gates, dtype=backend.dtypes[0])
+    expected, actual = expected_and_actual(backend, case, norm_carry=carry, **WITH[name])
+    check(actual, expected, NORMALISED[case.dtype])
+
+
+@in_forms(*FORMS)
+def test_one_step(backend: Backend, gates: str, carry: bool, check: Checker) -> None:
+    case = Case(time=1, norm=gates, peephole=True, dtype=backend.dtypes[0])
+    options = {"norm_carry": carry, "norm_gates": gates}
+    ((weights,),), x = map_arrays(backend.array, (case.weights(), case.x()[0]))
+    state = tuple(backend.array(array[0]) for array in case.state())
+    step = lambda x, h, c: lx.lstm_cell(x, weights, (h, c), options=lx.CellOptions(**options))
+    _, h, c = textbook.answer(case, textbook.Variant(**options))
+    actual = as_numpy(backend, backend.call(step, x, *state), x, ("h", "c"))
+    check(actual, (h[0], c[0]), NORMALISED[case.dtype], ("h", "c"))
+
+
+@in_forms(*FORMS)
+def test_the_size_of_the_products_does_not_matter(backend: Backend, gates: str, carry: bool) -> None:
+    """Weights a thousand times as large give the same, without eps."""
+    case = fit(Case(time=2, norm=gates, dtype=backend.dtypes[0]), backend)
+    options = lx.CellOptions(norm_carry=carry, norm_gates=gates, norm_eps=0.0)
+    arrays = map_arrays(backend.array, case.arguments())
+    results = []
+    for factor in (1, 1024):
+        ((cell,),) = case.weights()
+        larger = cell._replace(weight_ih=factor * cell.weight_ih, weight_hh=factor * cell.weight_hh)
+        result = forward(case, backend, map_arrays(backend.array, ((larger,),)), arrays, options=options)
+        results.append(as_numpy(backend, result, arrays["x"]))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=NORMALISED[case.dtype])
+
+
+@pytest.mark.parametrize("gates", ["joint", "each"])
+def test_the_shape_for_other_gates_is_refused(backend: Backend, gates: str) -> None:
+    case = fit(Case(time=2, norm=gates, dtype=backend.dtypes[0]), backend)
+    arrays, weights = map_arrays(backend.array, (case.arguments(), case.weights()))
+    other = "each" if gates == "joint" else "joint"
+    with pytest.raises(ValueError, match=f"`norm_gates` is '{other}', expected '{gates}' with `norm` of its shape"):
+        forward(case, backend, weights, arrays, options=lx.CellOptions(norm_gates=other))
