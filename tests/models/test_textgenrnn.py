@@ -7,7 +7,6 @@ import pytest
 
 import lstm_xp as lx
 from tests.models.packages import assert_close, example, packaged
-from tests.models.theirs import keras_model
 
 pytestmark = [
     pytest.mark.needs("h5py", "tf_keras"),
@@ -18,7 +17,8 @@ TEXTS = [["<s>"], ["<s>", *"How to "], list("Pack my box with five dozen liquor 
 
 @pytest.fixture(scope="module")
 def model() -> Any:
-    return keras_model(packaged("textgenrnn", "textgenrnn/textgenrnn_weights.hdf5"))
+    weights = packaged("textgenrnn", "textgenrnn/textgenrnn_weights.hdf5")
+    return example("text_generation/compare.py").keras_model(weights)
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +52,14 @@ def test_layers(model: Any, writer: Any) -> None:
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: f"{len(text)} letters")
 def test_the_next_letter(model: Any, writer: Any, text: list[str]) -> None:
-    numbers = [writer.numbers.get(letter, 0) for letter in text[-40:]]
-    expected = model.predict(np.array([[0] * (40 - len(numbers)) + numbers]), verbose=0)[0]
-    assert_close(writer(text), expected)
+    numbers = example("text_generation/compare.py").numbered(text, writer.numbers)
+    assert_close(writer(text), model.predict(numbers, verbose=0)[0])
 
 
 def test_the_likeliest_text(model: Any, writer: Any) -> None:
     """Forty letters, each chosen by what was chosen before."""
+    numbered = example("text_generation/compare.py").numbered
     text = ["<s>", *"The "]
-    written = writer.write("The ", 0, np.random.default_rng(0))
     while len(text) < 41:
-        numbers = [writer.numbers[letter] for letter in text[-40:]]
-        text.append(writer.letters[int(model(np.array([[0] * (40 - len(numbers)) + numbers]))[0].numpy().argmax())])
-    assert written[:40] == "".join(text[1:])
+        text.append(writer.letters[int(model(numbered(text, writer.numbers))[0].numpy().argmax())])
+    assert writer.write("The ", 0, np.random.default_rng(0))[:40] == "".join(text[1:])
