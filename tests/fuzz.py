@@ -51,6 +51,10 @@ def good_files(folder: Path) -> dict[str, list[bytes]]:
         torch.save(state, stream, _use_new_zipfile_serialization=zipped)
         files[".pt"].append(stream.getvalue())
     files[".pth"] = files[".pt"]
+    stream = io.BytesIO()
+    cell = {name.removesuffix("_l0"): array for name, array in lx.LSTM(5, 4, seed=0).state_dict().items()}
+    np.savez(stream, **{f"cells.0.{name}": array for name, array in cell.items()})
+    files[".npz"].append(stream.getvalue())
     for nested in (True, False):
         stream = io.BytesIO()
         with h5py.File(stream, "w") as file:

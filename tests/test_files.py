@@ -68,6 +68,33 @@ def test_what_others_wrote(tmp_path: Path, suffix: str) -> None:
     assert_equal(flat(net(case.x())), flat(case.lstm()(case.x())), 0.0)
 
 
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".pt"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_cell_of_torch(tmp_path: Path, suffix: str, bias: bool) -> None:
+    """Beside an LSTM, in a model; its step is the whole sequence."""
+    import safetensors.torch
+    import torch
+
+    case = Case(time=1, dtype="float32", bias=("bias_ih", "bias_hh") if bias else ())
+    cell = torch.nn.LSTMCell(case.input_size, case.hidden_size, bias=bias)
+    cell.load_state_dict({name.removesuffix("_l0"): tensor for name, tensor in torch_module(case).state_dict().items()})
+    model = torch.nn.ModuleDict({"step": cell, "rnn": torch.nn.LSTM(3, 2)})
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".npz":
+        np.savez(path, **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
+    else:
+        (safetensors.torch.save_file if suffix == ".safetensors" else torch.save)(model.state_dict(), path)
+    with pytest.raises(ValueError, match=r"holds 2 LSTMs, expected a `prefix` out of 'rnn\.', 'step\.'"):
+        lx.load(path)
+    net, (h, c) = lx.load(path, prefix="step"), case.state()
+    assert net.bias == bias
+    with torch.no_grad():
+        expected = cell(torch.from_numpy(case.x()[0]), (torch.from_numpy(h[0]), torch.from_numpy(c[0])))
+    output, (h_n, c_n) = net(case.x(), (h, c))
+    assert_equal((output[0], h_n[0], c_n[0]), (expected[0].numpy(), *(each.numpy() for each in expected)), 1e-6)
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_what_we_write_is_the_state_dict_and_nothing_else(tmp_path: Path, suffix: str) -> None:
     net = FULL.lstm()

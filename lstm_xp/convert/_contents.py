@@ -11,6 +11,7 @@ import numpy as np
 from lstm_xp._lstm import LSTM
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._weights import dotted, find_prefixes
+from lstm_xp.convert._torch import from_torch
 
 Arrays = Mapping[str, Any]
 Metadata = Mapping[str, str]
@@ -18,6 +19,9 @@ Metadata = Mapping[str, str]
 # In a file's own metadata, JSON stands under this key.
 METADATA_KEY = "lstm_xp"
 SETTINGS = {"batch_first", "dropout", "reverse", "masked_output", "options"}
+
+# What tells that arrays are those of a `torch.nn.LSTMCell`.
+_CELL = "weight_hh"
 
 # So many times larger than its file may be what is made of it, and of a small file so many bytes: an archive that
 # unpacks to more, or weights that all lie on the same numbers, are there to fill the memory.
@@ -65,11 +69,11 @@ class StateDict:
     size: int
     settings: Mapping[str, dict[str, Any]]
     bfloat16: frozenset[str] = frozenset()
-    nothing: ClassVar[str] = "no array is named `weight_hh_l0`, with or without a prefix"
+    nothing: ClassVar[str] = "no array is named `weight_hh_l0` or `weight_hh`, with or without a prefix"
 
     def prefixes(self) -> tuple[str, ...]:
-        """Return what stands before the names."""
-        return find_prefixes(list(self.arrays))
+        """Return what stands before the names, of a `torch.nn.LSTM` or of an `LSTMCell`."""
+        return (*find_prefixes(self.arrays), *(name.removesuffix(_CELL) for name in self.arrays if _is_cell(name)))
 
     def lstm(self, prefix: str) -> Held:
         """Return the LSTM under a prefix."""
@@ -84,6 +88,8 @@ class StateDict:
                 msg = f"`{others[0]}` has dtype {arrays[others[0]].dtype}, expected bfloat16 as `{min(halves)}`"
                 raise TypeError(msg)
             dtype = "bfloat16"
+        if prefix + _CELL in inside:
+            return Held(from_torch({name: arrays[name] for name in inside}), dtype)
         return Held(LSTM.from_state_dict(arrays, prefix=prefix, **self.settings.get(prefix, {})), dtype)
 
 
@@ -132,6 +138,10 @@ def check_expansion(size: int, file_size: int, what: str) -> None:
     if size > max(EXPANSION * file_size, ALWAYS_ALLOWED):
         msg = f"{what} would take {size} bytes, more than {EXPANSION} times the file's {file_size}"
         raise ValueError(msg)
+
+
+def _is_cell(name: str) -> bool:
+    return name.rpartition(".")[2] == _CELL
 
 
 def _native(array: Any) -> Any:

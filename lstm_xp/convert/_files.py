@@ -70,6 +70,7 @@ def load(
     ``.h5``, ``.hdf5``  those of Keras 2, the layers for cuDNN included         ``[keras]``
     =================== ======================================================= =============
 
+    Torch's names are those of ``nn.LSTM`` or, of one layer in one direction, of ``nn.LSTMCell``.
     The last column is the extra to install. No code of the file is ever run, and what is broken, or made to fill the
     memory, is refused. That holds less for Keras's files: the HDF5 library hangs or crashes on some broken ones; read
     those of strangers in a process of their own. Settings that `save` stored with the
