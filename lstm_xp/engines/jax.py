@@ -52,7 +52,7 @@ def run(request: Request) -> Result:
 @partial(jax.jit, static_argnums=1)
 def _run(arrays: dict[str, Any], rest: Request) -> Result:
     return run_stacked(
-        replace(rest, **arrays),
+        rest._replace(**arrays),
         lambda step, carry, xs, reverse: jax.lax.scan(step, carry, xs, reverse=reverse),
         _run_plain,
     )

@@ -1,6 +1,5 @@
 """PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call."""
 
-from dataclasses import replace
 from typing import TypeAlias
 
 import torch
@@ -195,7 +194,7 @@ def _run_traced(request: Request) -> Result:
     x = request.x
     for k, layer in enumerate(request.weights):
         h_0, c_0 = (array[k * directions : (k + 1) * directions] for array in state)
-        result = run(replace(request, x=x, weights=(layer,), state=(h_0, c_0), keep=()))
+        result = run(request._replace(x=x, weights=(layer,), state=(h_0, c_0), keep=()))
         insides = [
             _inside(x, cell, (h_0[d], c_0[d]), h, request.keep, reverse=request.reverse or d == 1)
             for d, (cell, h) in enumerate(zip(layer, result.output.chunk(directions, dim=2), strict=True))
