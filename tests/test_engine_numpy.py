@@ -223,7 +223,7 @@ def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) 
         from lstm_xp.engines import numba as engine
         net = lx.LSTM(5, 4, bidirectional=True, seed=0)
         lx.warm_up("numba")
-        functions = (engine._run_batch, engine._run_row, engine._advance_stream)
+        functions = (engine._run_batch, engine._row_kernel("f"), engine._row_kernel("d"), engine._advance_stream)
         print(sum(sum(f.stats.cache_hits.values()) for f in functions), end=" ")
         compiled = [len(f.signatures) for f in functions]
         x = np.ones((7, 3, 5), np.float32)
@@ -247,6 +247,26 @@ def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) 
     cache = {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONWARNINGS": "ignore::DeprecationWarning"}
     assert in_a_process(program, **cache) == "0 True ok\n"
     assert in_a_process(program, **cache) == "8 True ok\n"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["strided", "read-only", "unaligned"])
+def test_an_input_of_one_row_in_any_memory(engine: str, kind: str) -> None:
+    """The compiled kernel reads it where it is."""
+    case = Case(batch=1, num_layers=2, bidirectional=True, dtype="float32")
+    arguments = case.arguments()
+    x = arguments["x"]
+    memory = np.empty(2 * x.nbytes + 1, np.uint8)
+    if kind == "strided":
+        given = memory[: 2 * x.nbytes].view(x.dtype).reshape(*x.shape[:2], -1)[::-1, :, ::-2]
+    else:
+        given = memory[kind == "unaligned" :][: x.nbytes].view(x.dtype).reshape(x.shape)
+    given[...] = x
+    given.flags.writeable = kind != "read-only"
+    assert given.flags.aligned == (kind != "unaligned")
+    arguments["x"] = given
+    result = lx.lstm(weights=case.weights(), **arguments, **case.settings, engine=engine)
+    assert_equal(flat(result), torch_answer(case), TOLERANCE[case.dtype])
 
 
 @pytest.mark.needs("numba")

@@ -26,7 +26,7 @@ from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import BUFFER, Prepared, Step, for_one_step, prepare, run_steps, stepper_of
+from lstm_xp.engines.numpy import Prepared, Step, for_one_step, prepare, run_steps, stepper_of
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -99,9 +99,9 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
     if prepared.w_x is not None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
-        _row_kernel(dtype.char)(
-            prepared.w_x, prepared.w.T, w_hr, valid, steps.x[:, 0], steps.h[0], steps.c[0], steps.output[:, 0]
-        )
+        w_x, length = prepared.w_x, max(1, numpy_engine.BUFFER // max(prepared.w_x.shape))
+        arrays = w_x, prepared.w.T, w_hr, valid, steps.x[:, 0], steps.h[0], steps.c[0], steps.output[:, 0]
+        _row_kernel(dtype.char)(length, *arrays)
         return
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
 
@@ -136,24 +136,21 @@ def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-u
 
 
 @cache
-def _row_kernel(char: str) -> Callable[..., None]:
-    """Return `_run_row`, compiled for a dtype and for whatever memory layout the caller's arrays have."""
+def _row_kernel(char: str) -> Any:
+    """Return `_run_row`, compiled for a dtype and for whatever the caller's arrays are in memory."""
     dtype = from_dtype(np.dtype(char))
     w, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
-    valid, x = types.Array(types.boolean, 1, "A", readonly=True), types.Array(dtype, 2, "A", readonly=True)
-    kernel: Callable[..., None] = _compiled(
-        _run_row, [types.void(w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))]
-    )
-    return kernel
+    valid = types.Array(types.boolean, 1, "A", readonly=True)
+    x = types.Array(dtype, 2, "A", readonly=True, aligned=False)
+    return _compiled(_run_row, [types.void(types.intp, w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))])
 
 
-def _run_row(w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
-    """Run all steps of one row: the input of many is projected at once, by the weights of (x, 1)."""
+def _run_row(length, w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
+    """Run all steps of one row; of `length` at a time the input is projected, by the weights of (x, 1)."""
     features = x.shape[1]
     projected = len(w_hr) > 0
-    one = c.dtype.type(1)
-    doubled = one if projected else one + one
-    length = min(len(x), max(1, BUFFER // max(w_x.shape)))
+    doubled = c.dtype.type(1 if projected else 2)
+    length = min(len(x), length)
     inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
     hidden = np.empty_like(c)
     h *= doubled
