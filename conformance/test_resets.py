@@ -19,7 +19,7 @@ CASES = [
     Case(batch=4, num_layers=2, bidirectional=True, valid="lengths", dtype="float32"),
     Case(num_layers=2, reverse=True, valid="mask", masked_output="hold", batch_first=True),
     Case(num_layers=2, bidirectional=True, proj_size=3, valid="mask", masked_output="hold"),
-    Case(batch=None, valid="mask"),
+    Case(batch=None, valid="mask", seed=6),
     Case(num_layers=2, bidirectional=True, variant="peephole"),
 ]
 CASES = [case.replace(resets=True) for case in CASES]

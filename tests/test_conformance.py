@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import lstm_xp as lx
-from conformance import oracle, record
+from conformance import oracle, record, test_resets
 from conformance.backends import BACKENDS, Gap
 from conformance.cases import CORE, FULL, TIERS, VARIANTS, Case, map_arrays
 from conformance.compare import differences
@@ -207,6 +207,20 @@ def test_the_oracles_tell_cases_apart(name: str, monkeypatch: pytest.MonkeyPatch
     for case in cases:
         right, wrong = oracle.truth(case), oracle.truth(change(case))
         assert max(np.max(differences(a, b)) for a, b in zip(right, wrong, strict=True)) > 1e-3, case
+
+
+@pytest.mark.needs("torch", "onnx", "onnxruntime")
+@pytest.mark.parametrize("case", test_resets.CASES, ids=str)
+def test_the_oracles_tell_resets(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From none, and from the same resets one step later."""
+    monkeypatch.setattr(oracle, "mode", "live")
+    late = type("Late", (Case,), {"episodes": lambda self: np.roll(Case.episodes(self), 1, axis=0)})
+    right = oracle.truth(case)
+    for wrong in (case.replace(resets=False), late(**vars(case))):
+        answer = oracle.answer(
+            wrong, oracle.torch_whole(wrong) if case.variant == "torch" else oracle.onnx_whole(wrong)
+        )
+        assert max(np.max(differences(a, b)) for a, b in zip(right, answer, strict=True)) > 1e-3
 
 
 @pytest.mark.parametrize(
