@@ -28,7 +28,7 @@ def main() -> None:
     from benchmarks.records import write
 
     clock = time.process_time if given.cpu_time else time.perf_counter
-    setting = Setting(given.threads, budget=0.2 if given.quick else 4.0, quick=given.quick, clock=clock)
+    setting = Setting(given.threads, budget=0.2 if given.quick else 3.0, quick=given.quick, clock=clock)
     write(given.file, {}, list(QUESTIONS[given.question](setting)))
 
 

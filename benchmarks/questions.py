@@ -32,7 +32,7 @@ class Setting:
     """
 
     threads: int = 1
-    budget: float = 4.0
+    budget: float = 3.0
     quick: bool = False
     clock: Callable[[], float] = time.perf_counter
 

@@ -1,10 +1,11 @@
 r"""
 Numba: the steps compiled, BLAS for the products.
 
-Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, without the interpreter's
-lock: each step is one product and one loop over the units in which all five tanh are computed side by side, as many
-units at a time as a register holds. NumPy's tanh would be a call for each array; a library's scalar one would not
-vectorise.
+Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, or all there is to do for
+one row, without the interpreter's lock: each step is one product and one loop over the units in which all five tanh are
+computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each array; a
+library's scalar one would not vectorise. For one row the product is a loop, too: reading the weights takes as long as
+in BLAS, and calling that would take longer than a small product.
 
 What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
 threads, so that it is safe after a fork and in many threads.
