@@ -55,7 +55,9 @@ def add_commands(commands: Any) -> None:
 def _inspect(options: argparse.Namespace) -> int:
     path = Path(options.file)
     contents = open_contents(path)
-    rows = [_row(contents, prefix, path) for prefix in contents.prefixes()]
+    with errors_naming(path):
+        prefixes = contents.prefixes()
+    rows = [_row(contents, prefix, path) for prefix in prefixes]
     if not rows:
         msg = f"{path} holds no LSTM: {contents.nothing}"
         raise ValueError(msg)

@@ -79,7 +79,8 @@ def test_a_cell_of_torch(tmp_path: Path, suffix: str, bias: bool) -> None:
     case = Case(time=1, dtype="float32", bias=("bias_ih", "bias_hh") if bias else ())
     cell = torch.nn.LSTMCell(case.input_size, case.hidden_size, bias=bias)
     cell.load_state_dict({name.removesuffix("_l0"): tensor for name, tensor in torch_module(case).state_dict().items()})
-    model = torch.nn.ModuleDict({"step": cell, "rnn": torch.nn.LSTM(3, 2)})
+    others = {"rnn": torch.nn.LSTM(3, 2), "gru": torch.nn.GRUCell(3, 2), "simple": torch.nn.RNNCell(3, 2)}
+    model = torch.nn.ModuleDict({"step": cell, **others})
     path = tmp_path / f"model{suffix}"
     if suffix == ".npz":
         np.savez(path, **{name: tensor.numpy() for name, tensor in model.state_dict().items()})
@@ -212,7 +213,7 @@ SETTINGS = {"batch_first": True, "dropout": 0.0, "reverse": False, "masked_outpu
     [
         {"": {"reverse": 1, "options": [{}]}},
         {"": {"options": []}},
-        {"": SETTINGS | {"options": [{"norm_eps": 1}]}},
+        {"": SETTINGS | {"options": [{"of_a_later_version": 1}]}},
         {"": SETTINGS | {"norm": True}},
         {"": SETTINGS | {"options": 1}},
         {"": {}},

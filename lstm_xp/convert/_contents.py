@@ -73,7 +73,7 @@ class StateDict:
 
     def prefixes(self) -> tuple[str, ...]:
         """Return what stands before the names, of a `torch.nn.LSTM` or of an `LSTMCell`."""
-        return (*find_prefixes(self.arrays), *(name.removesuffix(_CELL) for name in self.arrays if _is_cell(name)))
+        return (*find_prefixes(self.arrays), *(name.removesuffix(_CELL) for name in self.arrays if self._is_cell(name)))
 
     def lstm(self, prefix: str) -> Held:
         """Return the LSTM under a prefix."""
@@ -91,6 +91,13 @@ class StateDict:
         if prefix + _CELL in inside:
             return Held(from_torch({name: arrays[name] for name in inside}), dtype)
         return Held(LSTM.from_state_dict(arrays, prefix=prefix, **self.settings.get(prefix, {})), dtype)
+
+    def _is_cell(self, name: str) -> bool:
+        """Tell whether an array is an `LSTMCell`'s, of four gates: a `GRUCell`'s is called alike, and has three."""
+        if name.rpartition(".")[2] != _CELL:
+            return False
+        shape = self.arrays[name].shape
+        return len(shape) == 2 and shape[0] == 4 * shape[1]
 
 
 @dataclass(frozen=True)
@@ -138,10 +145,6 @@ def check_expansion(size: int, file_size: int, what: str) -> None:
     if size > max(EXPANSION * file_size, ALWAYS_ALLOWED):
         msg = f"{what} would take {size} bytes, more than {EXPANSION} times the file's {file_size}"
         raise ValueError(msg)
-
-
-def _is_cell(name: str) -> bool:
-    return name.rpartition(".")[2] == _CELL
 
 
 def _native(array: Any) -> Any:

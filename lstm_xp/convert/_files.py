@@ -258,7 +258,8 @@ def _broken_files_named(path: Path) -> Iterator[None]:
 
 def _only_prefix(contents: Contents, path: Path) -> str:
     """Return the prefix of the one LSTM in a file."""
-    prefixes = contents.prefixes()
+    with errors_naming(path):
+        prefixes = contents.prefixes()
     if len(prefixes) == 1:
         return prefixes[0]
     if not prefixes:

@@ -23,7 +23,7 @@ def voice(*pieces: tuple[float, bool], seed: int = 0) -> np.ndarray:
     Returns
     -------
     array, shape (samples,)
-        float32 at 16 kHz.
+        The sound, float32 at 16 kHz.
     """
     rng = np.random.default_rng(seed)
     heard = np.concatenate([np.full(round(seconds * RATE), on, float) for seconds, on in pieces])

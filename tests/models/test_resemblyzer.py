@@ -57,7 +57,7 @@ def test_a_voice_to_its_embedding() -> None:
 
 def test_noise_that_no_spectrogram_can_be() -> None:
     """
-    Ours is as far from the truth as torch's is, and so they may be that far apart.
+    We are as far from the truth as torch is, and so the two may be that far apart.
 
     Weights of up to 61 times normally distributed numbers drive cell states to 100 and gates back and forth across
     their whole range: the float32 that goes in is no better than 1e-5 by then. torch in float64 is the truth, float32

@@ -57,7 +57,7 @@ def test_probabilities(detect: Any, sound: np.ndarray) -> None:
 
 
 def test_the_rule(detect: Any) -> None:
-    """Silero's own function, on walks that cross its thresholds."""
+    """On walks that cross its thresholds, Silero's own function is right."""
     from silero_vad.utils_vad import get_speech_timestamps_from_probs
 
     rng, found = np.random.default_rng(0), set()

@@ -24,7 +24,7 @@ def module(weights: Any, prefix: str, **settings: Any) -> Any:
 
 
 def test_which_language_a_text_is_in(tmp_path: Path) -> None:
-    """Letters to the scores of languages, both directions in each of two layers."""
+    """From letters to the scores of languages, both directions in each of two layers."""
     import torch
 
     file = packaged("LanguageIdentifier", "LanguageIdentifier/LID_mixed_model.pkl")
