@@ -15,12 +15,13 @@ from pathlib import Path
 from conformance.backends import BACKENDS
 from conformance.report import (
     GAPS,
+    GROUPS,
+    LONG,
     NOT_APPLICABLE,
     NOT_INSTALLED,
     PASSED,
     STATUSES,
     Cell,
-    Column,
     Note,
     Report,
     Row,
@@ -30,23 +31,6 @@ from conformance.report import (
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- conformance matrix: begin -->", "<!-- conformance matrix: end -->"
-
-GROUPS = tuple(
-    Column(title, title, capabilities)
-    for title, capabilities in {
-        "cell": ("functions", "cell"),
-        "sequences": ("sequence", "sizes", "streaming"),
-        "masking": ("masking",),
-        "options": ("options",),
-        "layer norm": ("normalisation",),
-        "resets": ("resets",),
-        "trace": ("trace",),
-        "long sequences": ("long", "accuracy"),
-        "gradients": ("gradients",),
-        "the rest": ("numbers", "memory", "properties", "transfer", "refusals"),
-    }.items()
-)
-LONG = "long sequences"
 
 
 class ReadmeError(Exception):

@@ -42,7 +42,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _matrix(table: Matrix) -> Table:
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    shown = Table(box=box.SIMPLE_HEAD, padding=0, pad_edge=False)
     shown.add_column("", no_wrap=True)
     for column in table.columns:
         shown.add_column(column.short, no_wrap=True)
@@ -52,14 +52,14 @@ def _matrix(table: Matrix) -> Table:
 
 
 def _cell(cell: Cell) -> Text:
-    exponent = decade(cell.error).removeprefix("1e")
+    exponent = decade(cell.error).removeprefix("1e-")
     return Text(f"{cell.status.sign} {exponent}".rstrip(), style=STYLES[cell.status])
 
 
 def _legend(table: Matrix) -> Text:
     signs = [(f"{status.sign} {status.word}  ", STYLES[status]) for status in STATUSES]
     short = [f"{c.short} {c.title}" for c in table.columns if c.short != c.title]
-    return Text.assemble(*signs, "-7: the largest error is at most 1e-7\n", (", ".join(short) + "\n", "dim"))
+    return Text.assemble(*signs, "7: the largest error is at most 1e-7\n", (", ".join(short) + "\n", "dim"))
 
 
 def _show_row(row: Row, table: Matrix, console: Console) -> None:

@@ -14,13 +14,15 @@ from rich.console import Console
 
 import conformance
 from conformance import curves, processes, readme, terminal
-from conformance.__main__ import main, rows_of
+from conformance.__main__ import WIDTH, main, rows_of
 from conformance.backends import BACKENDS
 from conformance.page import page
 from conformance.report import (
     COLUMNS,
     FAILED,
     GAPS,
+    GROUPS,
+    LONG,
     NOT_APPLICABLE,
     NOT_INSTALLED,
     NOT_RUN,
@@ -98,7 +100,7 @@ def report() -> dict[str, Any]:
 
 def printed(report: dict[str, Any]) -> str:
     out = io.StringIO()
-    terminal.show(report, Console(file=out, width=120))
+    terminal.show(report, Console(file=out, width=WIDTH))
     return out.getvalue()
 
 
@@ -146,12 +148,9 @@ def test_capabilities_together() -> None:
 
 def test_every_capability_has_its_place() -> None:
     files = {path.stem.removeprefix("test_") for path in Path(conformance.__file__).parent.glob("test_*.py")}
-    assert [column.title for column in COLUMNS if column.title not in files] == []
     assert files == {column.title for column in COLUMNS}
     assert len({column.short for column in COLUMNS}) == len(COLUMNS)
-    grouped = [capability for group in readme.GROUPS for capability in group.capabilities]
-    assert sorted(grouped) == sorted(files)
-    assert readme.LONG in [group.title for group in readme.GROUPS]
+    assert LONG in [group.title for group in GROUPS]
 
 
 def test_everything_says_how_long_the_sequences_were(report: dict[str, Any]) -> None:
@@ -401,7 +400,7 @@ def test_check_names_missing_and_unknown_rows(report: dict[str, Any], written: s
 def test_check_names_another_number_of_columns(report: dict[str, Any], written: str) -> None:
     line = next(line for line in written.splitlines() if line.startswith("| `numpy`"))
     said = readme.stale(report, written.replace(line, line.rpartition(" | ")[0] + " |"))
-    assert said == ["numpy: the README has 6 columns, expected 7"]
+    assert said == [f"numpy: the README has {len(GROUPS) - 1} columns, expected {len(GROUPS)}"]
 
 
 @pytest.mark.parametrize(

@@ -158,10 +158,8 @@ def _in_a_process(function: Callable[..., Sequence[Any]], folder: Path, given: A
     process.start()
     theirs.close()
     try:
-        if not ours.poll(limit):
-            return Verdict("timeout", message=f"not done after {limit:g} s")
-        answer: Sequence[Any] = ours.recv()
-        return answer
+        timeout = Verdict("timeout", message=f"not done after {limit:g} s")
+        return ours.recv() if ours.poll(limit) else timeout
     except EOFError:
         return Verdict("error", message="the process died")
     finally:

@@ -41,9 +41,9 @@ class Judge:
     """
     Runs, on one mutant, the tests that come to its line.
 
-    First those that noticed another one before. What survives them without an excuse is given to all tests: that one does
-    not come to a line was seen in a run in which what is kept between tests may have hidden it. A line to which no test
-    comes is a hole without that.
+    First those that noticed another one before. What survives them without an excuse is given to the others: that they do
+    not come to the line was seen in one run, in which what is kept between tests may have hidden it. A line to which no
+    test comes is a hole without that.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class Judge:
         """Return what the tests say of a mutant that was written into a folder."""
         lines = lines_of_statement(self._tree(mutant.file), mutant.line)
         left = [tuple(stage) for stage in stages]
-        everything = [Run(stage) for stage in left]
+        everything = tuple(left)
         seen, verdict = False, Verdict("survived")
         while left and verdict.outcome == "survived":
             ready = [stage for stage in left if stage in self._surveys] or left[:1]
@@ -75,7 +75,7 @@ class Judge:
         if not seen:
             return Verdict("survived", message="no test comes to it")
         if verdict.outcome == "survived" and not self._excused(mutant):
-            verdict = judge(folder, everything, self._limit)
+            verdict = judge(folder, self._others(everything, mutant.file, lines), self._limit)
         if verdict.outcome == "killed":
             self._killers.append(verdict.test)
         return verdict
@@ -90,6 +90,10 @@ class Judge:
         first = {test for _, tests in runs for test in tests}
         runs += [(stage, [test for test in tests if test not in first]) for stage, tests in able.items()]
         return [Run(stage, tuple(tests)) for stage, tests in runs if tests]
+
+    def _others(self, stages: Sequence[tuple[str, ...]], file: str, lines: range | None) -> list[Run]:
+        others = {stage: [t.id for t in self._surveys[stage] if not t.comes_to(file, lines)] for stage in stages}
+        return [Run(stage, tuple(tests)) for stage, tests in others.items() if tests]
 
 
 def run(
