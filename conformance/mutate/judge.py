@@ -94,7 +94,7 @@ class Run(NamedTuple):
         return [*files, *(argument for argument in self.stage if not is_file(argument))]
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """As a plugin: leave the tests, in their order. Where some are gone, for a mutant's sake, leave all."""
+        """Leave the tests, in their order, as a plugin; where some are gone, for a mutant's sake, leave all."""
         by_id = {item.nodeid: item for item in items}
         if self.tests is not None and by_id.keys() >= set(self.tests):
             items[:] = [by_id[test] for test in self.tests]

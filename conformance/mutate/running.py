@@ -41,9 +41,9 @@ class Judge:
     """
     Runs, on one mutant, the tests that come to its line.
 
-    First those that noticed another one before. What survives them without an excuse is given to the others: that they do
-    not come to the line was seen in one run, in which what is kept between tests may have hidden it. A line to which no
-    test comes is a hole without that.
+    First those that noticed another one before. What survives them without an excuse is given to the others: that they
+    do not come to the line was seen in one run, in which what is kept between tests may have hidden it. A line to which
+    no test comes is a hole without that.
 
     Parameters
     ----------
