@@ -83,7 +83,7 @@ def test_one_step(backend: Backend, gates: str, carry: bool, check: Checker) -> 
 
 @in_forms(("joint", True), ("each", False))
 def test_the_size_of_the_products_does_not_matter(backend: Backend, gates: str, carry: bool) -> None:
-    """Weights a thousand times as large give the same, with hardly any eps."""
+    """Give the same with weights a thousand times as large, with hardly any eps."""
     case = fit(Case(time=2, norm=gates, dtype=backend.dtypes[0]), backend)
     options = lx.CellOptions(norm_carry=carry, norm_gates=gates, norm_eps=1e-20)
     arrays = map_arrays(backend.array, case.arguments())
