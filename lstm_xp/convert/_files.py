@@ -139,7 +139,7 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
     OSError
         The file cannot be written.
     ValueError
-        It is of an unknown kind, or ONNX cannot express the LSTM (a projection, say).
+        It is of an unknown kind, or ONNX cannot express the LSTM (a projection or layer norm, say).
     TypeError
         NumPy cannot express the weights' dtype (bfloat16).
     """

@@ -162,7 +162,8 @@ def _pair(
         net=_fill(f"The LSTM. {bias} How sequences are read (batch_first, masked_output) is no part of the arrays."),
         returns=f"    dict{' of str to array' if layout.layered else ' or tuple'}\n" + _fill(f"{returns}."),
         framework=layout.framework,
-        refused="a projection, " * ("weight_hr" not in layout.fields)
+        refused="layer norm, "
+        + "a projection, " * ("weight_hr" not in layout.fields)
         + "peepholes, " * ("peephole" not in layout.fields),
     )
     for function, prefix in ((from_framework, "from"), (to_framework, "to")):
@@ -307,7 +308,7 @@ def to_nnx(net: LSTM, *, optimized: bool = False) -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what this layout cannot express: a projection, peepholes, `reverse` or options.
+        It has what this layout cannot express: layer norm, a projection, peepholes, `reverse` or options.
     """
     return _encoded(net, NNX_OPTIMIZED if optimized else NNX)
 
@@ -369,7 +370,7 @@ def to_tf1(net: LSTM, *, forget_bias: float = 1.0) -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what the variables cannot express: `reverse` or options.
+        It has what the variables cannot express: layer norm, `reverse` or options.
     """
     return _encoded(net, replace(TF1, forget_bias=forget_bias))
 
@@ -428,8 +429,8 @@ def to_webnn(net: LSTM, *, layout: str = "iofg") -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what the operands cannot express: a projection, `reverse` or options, or peepholes with the output gate
-        looking at the new cell state.
+        It has what the operands cannot express: layer norm, a projection, `reverse` or options, or peepholes with the
+        output gate looking at the new cell state.
     """
     return _encoded(net, _webnn(layout))
 
@@ -492,7 +493,7 @@ def to_chainer_nstep(net: LSTM) -> dict[str, Array]:
     TypeError
         It is no LSTM.
     ValueError
-        It has what this layout cannot express: a projection, peepholes, `reverse` or options.
+        It has what this layout cannot express: layer norm, a projection, peepholes, `reverse` or options.
     """
     parameters: dict[str, Array] = _encoded(net, CHAINER_NSTEP)
     return parameters
@@ -558,7 +559,7 @@ def to_onnx(net: LSTM) -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what ONNX cannot express: a projection, or some of the options.
+        It has what ONNX cannot express: layer norm, a projection, or some of the options.
     """
     tensors = _encoded(net, ONNX, "reverse", "options")
     onnx_attributes(net)
@@ -653,7 +654,7 @@ def to_keras(net: LSTM) -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what Keras cannot express: a projection, peepholes, or some of the options.
+        It has what Keras cannot express: layer norm, a projection, peepholes, or some of the options.
     """
     check_expressible(net, KERAS, ("reverse", "options"))
     for options in options_by_direction(net.options, 1 + net.bidirectional):
@@ -722,7 +723,7 @@ def to_cudnn(net: LSTM) -> Array:
     TypeError
         It is no LSTM.
     ValueError
-        It has what the vector cannot express: a projection, peepholes, `reverse` or options.
+        It has what the vector cannot express: layer norm, a projection, peepholes, `reverse` or options.
     """
     return _join(net, CUDNN)
 
@@ -780,7 +781,7 @@ def to_thinc(net: LSTM) -> Array:
     TypeError
         It is no LSTM.
     ValueError
-        It has what the vector cannot express: a projection, peepholes, `reverse` or options.
+        It has what the vector cannot express: layer norm, a projection, peepholes, `reverse` or options.
     """
     return _join(net, THINC)
 

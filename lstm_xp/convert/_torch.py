@@ -84,8 +84,8 @@ def to_torch(net: LSTM, *, cell: bool = False) -> "torch.nn.LSTM | torch.nn.LSTM
     TypeError
         It is no LSTM, or torch does not have its dtype.
     ValueError
-        It has what torch cannot express: peepholes, `reverse` or options, or in a cell several layers, two directions
-        or a projection.
+        It has what torch cannot express: layer norm, peepholes, `reverse` or options, or in a cell several layers, two
+        directions or a projection.
     """
     import torch
 
