@@ -497,6 +497,11 @@ def test_functions_and_graphs_without_lstms(tmp_path: Path) -> None:
     write_graph(tmp_path / "net.onnx", [node("Relu", "x", "Y")], {})
     with pytest.raises(ValueError, match="net.onnx holds no LSTM: there is no node or layer of that kind"):
         lx.load(tmp_path / "net.onnx")
+    write_graph(tmp_path / "net.onnx", [node("DynamicQuantizeLSTM", "x W R", "Y", domain="com.microsoft")], arrays)
+    with pytest.raises(
+        ValueError, match=r"its LSTM is quantised \(DynamicQuantizeLSTM\); the model that it was made of"
+    ):
+        lx.load(tmp_path / "net.onnx")
     write_graph(tmp_path / "net.onnx", [node("Mine", "x W R B", "Y", domain="mine")], arrays)
     model = onnx.load(tmp_path / "net.onnx")
     opsets = [helper.make_opsetid("", 17)]

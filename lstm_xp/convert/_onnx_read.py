@@ -169,6 +169,9 @@ def read(path: Path) -> Model:
     if not nodes and any(node.op_type == "LSTM" for function in model.functions for node in function.node):
         msg = "its LSTM is in a function; onnx.inliner.inline_local_functions puts it into the graph"
         raise ValueError(msg)
+    if not nodes and any(node.op_type == "DynamicQuantizeLSTM" for each in _scopes(scope) for node in each.graph.node):
+        msg = "its LSTM is quantised (DynamicQuantizeLSTM); the model that it was made of has an LSTM node"
+        raise ValueError(msg)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     stored, readers = decode_settings(metadata), dict[str, Callable[[], Held]]()
     for chain in _chains(nodes, uses):

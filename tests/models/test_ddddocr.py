@@ -25,3 +25,9 @@ def test_both_directions(text: str) -> None:
     node = run(path, {"input1": picture(text)})
     assert len(node.x) > 20
     assert_close(lx.load(path)(node.x, node.state), (node.output, node.states))
+
+
+def test_its_quantised_model_is_refused_by_name() -> None:
+    path = packaged("ddddocr", "ddddocr/common_old.onnx")
+    with pytest.raises(ValueError, match=r"common_old\.onnx .+ its LSTM is quantised \(DynamicQuantizeLSTM\)"):
+        lx.load(path)
