@@ -215,8 +215,8 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "unwrap",
-            "_joined(weights, xp),",
-            "weights,",
+            "weights=_joined(weights, xp),",
+            "weights=weights,",
         ),
         Key(
             "engines/_stack.py",
