@@ -91,6 +91,9 @@ class Backend:
         How many cases it runs, at most: a key of `TIERS`. ``"core"`` where a case takes more than some milliseconds.
     examples : int, optional
         How many examples a property is tried on.
+    in_turn : bool, optional
+        Whether the first tier runs each of several alike tests in one dtype, the next one in the next, instead of all
+        in every dtype: where each has to be compiled.
     requires : str, optional
         What has to be installed, where that is not the module.
     device : str, optional
@@ -122,6 +125,7 @@ class Backend:
     steps: int = 1000
     tier: str = "full"
     examples: int = 30
+    in_turn: bool = False
     requires: str | None = None
     device: str | None = None
     engine: str = "auto"
@@ -229,6 +233,7 @@ _JAX = {
     "context": _jax_precision,
     "requires": "jax",
     "examples": 2,  # each is compiled
+    "in_turn": True,
     "tier": "core",  # a second for each case
 }
 
@@ -353,8 +358,10 @@ def _strict(device: str, version: str | None = None) -> Backend:
         title=f"array-api-strict, {device if version is None else f'{version}, strictest'}",
         context=context,
         device=device,
-        # The devices and versions differ in what they refuse, not in numbers.
+        # The devices and versions differ in what they refuse, not in numbers; and a step costs a millisecond for each
+        # layer and direction.
         tier="full" if version == "2023.12" else "core",
+        steps=1000 if version == "2023.12" or device == "CPU_DEVICE" else 7,
         examples=10,
         dtypes=("float32",) if device in ("no_float64", "no_x64") else ("float64", "float32"),
     )

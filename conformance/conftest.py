@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import pytest
 
@@ -103,6 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put functions first; leave out what a row is not about; mark what is known not to pass; tell of stale gaps."""
     items.sort(key=lambda item: not (_is_ours(item) and capability(item) == "functions"))
     left_out = [item for item in items if _is_beside_the_row(item)]
+    left_out += _not_in_turn([item for item in items if item not in left_out])
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     found = set()
@@ -188,6 +190,25 @@ def _is_beside_the_row(item: pytest.Item) -> bool:
         return False
     backend = _backend_of(item)
     return backend is None or (backend.only is not None and capability(item) not in backend.only)
+
+
+def _not_in_turn(items: list[Any]) -> list[Any]:
+    """Return the tests that are alike another one but in dtype, on rows on which the dtypes take turns."""
+    alike: dict[Any, dict[str, list[Any]]] = {}
+    for item in items:
+        backend = _backend_of(item)
+        # Single functions are cheap, and differ from dtype to dtype.
+        if backend is None or not backend.in_turn or capability(item) == "functions":
+            continue
+        if "dtype" in item.callspec.params:
+            rest = item.nodeid.replace(f"[{backend}-{item.callspec.params['dtype']}", "[")
+            alike.setdefault((backend.name, item.originalname), {}).setdefault(rest, []).append(item)
+    left_out = []
+    for tests in (tests for tests in alike.values() if len(tests) > 1):
+        # In an order that has nothing to do with that of other parameters, which may take turns themselves.
+        for k, rest in enumerate(sorted(tests, key=lambda rest: crc32(rest.encode()))):
+            left_out += [item for n, item in enumerate(tests[rest]) if n != k % len(tests[rest])]
+    return left_out
 
 
 def _id(item: pytest.Item) -> str:

@@ -56,7 +56,10 @@ def run_rows(
         return run_row(row, tier, options, progress)
 
     with ThreadPoolExecutor(jobs) as pool:
-        return merge(list(pool.map(run, rows)), tier)
+        # First those that take long, lest one of them be left alone at the end.
+        long_first = sorted(rows, key=lambda row: (not row.slow, row.tier == "core"))
+        running = {row.name: pool.submit(run, row) for row in long_first}
+        return merge([running[row.name].result() for row in rows], tier)
 
 
 def run_row(row: Backend, tier: str, options: Sequence[str], progress: Progress) -> dict[str, Any]:

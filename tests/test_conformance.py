@@ -1,6 +1,8 @@
 """The conformance suite itself: that its cases meet, that its oracles tell them apart, what it lets itself be told."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import reload
 from importlib.metadata import version
@@ -305,6 +307,29 @@ def test_a_device_has_its_own_dtypes() -> None:
         {name: default(name) for name in OPTIONS} | {"xp": "array_api_strict", "device": "no_float64"}
     ).backends
     assert row.dtypes == ("float32",)
+
+
+def dtypes_of_tests(tier: str) -> dict[tuple[str, str], list[str]]:
+    """Return the dtypes in which each test of JAX's row is run, by its name and its other parameters."""
+    command = [sys.executable, "-m", "pytest", "conformance", "--xp=jax", f"--tier={tier}", "--collect-only", "-q"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    found: dict[tuple[str, str], list[str]] = {}
+    for test, dtype, rest in re.findall(r"(test_\w+)\[jax-(float\d+)(.*)\]$", said, re.MULTILINE):
+        found.setdefault((test, rest), []).append(dtype)
+    return found
+
+
+@pytest.mark.needs("jax")
+def test_where_each_test_is_compiled_the_dtypes_take_turns() -> None:
+    core, full = dtypes_of_tests("core"), dtypes_of_tests("full")
+    assert core.keys() == full.keys()
+    assert all(sorted(dtypes) == ["float32", "float64"] for dtypes in full.values())
+    shortened = {(name, rest) for (name, rest), dtypes in core.items() if len(dtypes) == 1}
+    for name in {name for name, _ in shortened}:
+        turns = [dtypes for (test, _), dtypes in core.items() if test == name]
+        assert abs(turns.count(["float64"]) - turns.count(["float32"])) <= 1
+        assert len(turns) == turns.count(["float64"]) + turns.count(["float32"]) > 1
+    assert len(shortened) > 50
 
 
 @pytest.mark.parametrize(

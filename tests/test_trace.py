@@ -8,7 +8,7 @@ import pytest
 
 import lstm_xp as lx
 from conformance.cases import Case, map_arrays
-from conformance.compare import compare
+from conformance.compare import compare, flat
 from lstm_xp.engines import numpy as numpy_engine
 
 EVERYTHING = ("h", "c", "i", "f", "g", "o")
@@ -142,6 +142,13 @@ def test_which_engine_keeps_what() -> None:
     assert (choice.name, choice.rejected["numpy"]) == ("standard", "it keeps no gates")
     with pytest.raises(ValueError, match="the engine 'numba' cannot run this: it keeps nothing"):
         lx.trace(x, weights, engine="numba", keep=("c",))
+
+
+def test_by_default_it_keeps_everything_of_what_lstm_does() -> None:
+    x, weights, state = CASES[0].x(), CASES[0].weights(), CASES[0].state()
+    trace = lx.trace(x, weights, state)
+    assert all(getattr(trace, name) is not None for name in EVERYTHING)
+    compare((trace.output, *trace.state), flat(lx.lstm(x, weights, state)), 1e-14)
 
 
 def test_nothing_kept_is_the_plain_call() -> None:

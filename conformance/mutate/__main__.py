@@ -44,6 +44,7 @@ LIBRARIES += ["-k", "test_devices.py or TestDask or unknown or several_devices o
 WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_symbolic_batch"]
 DERIVATIVES = ["tests/test_autodiff.py", "-k", "each_activation"]
 FILES = ["tests/test_files.py", "--with=numpy", "-k", "bit_for_bit or several"]
+STREAMS = ["tests/test_stream.py", "--with=numpy", "-k", "caller_changes"]
 MANY_STEPS = [*_suite("masking", on="numpy"), "--tier=full", "-k", "more_steps"]
 TARGETS: dict[str, list[list[str]]] = {
     "_activations.py": [NUMBERS, ARGUMENTS, DERIVATIVES],
@@ -55,7 +56,7 @@ TARGETS: dict[str, list[list[str]]] = {
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
     "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS],
     "engines/jax.py": [ON_JAX, LIBRARIES],
-    "engines/standard.py": [NUMBERS, ARGUMENTS],
+    "engines/standard.py": [NUMBERS, ARGUMENTS, STREAMS],
 }
 
 REASONS = {key: reason for reason, keys in EQUIVALENT.items() for key in keys}

@@ -49,8 +49,16 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/standard.py",
             "keyword",
-            "return carry, xp.stack(ys[::-1] if reverse else ys, axis=0)",
-            "return carry, xp.stack(ys[::-1] if reverse else ys, )",
+            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
+            "return carry, tuple(xp.stack(column, ) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
+        ),
+    ),
+    "it is unpacked at once, and only once": (
+        Key(
+            "engines/standard.py",
+            "unwrap",
+            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
+            "return carry, ((xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True)))",
         ),
     ),
     "what `asarray` makes of a library's own array is that array, or one equal to it": (
@@ -207,8 +215,8 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "unwrap",
-            "_joined(weights, xp),",
-            "weights,",
+            "weights=_joined(weights, xp),",
+            "weights=weights,",
         ),
         Key(
             "engines/_stack.py",
