@@ -49,7 +49,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/standard.py",
             "keyword",
-            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
+            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",  # noqa: E501
             "return carry, tuple(xp.stack(column, ) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
         ),
     ),
@@ -57,7 +57,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/standard.py",
             "unwrap",
-            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",
+            "return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))",  # noqa: E501
             "return carry, ((xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True)))",
         ),
     ),
