@@ -80,7 +80,7 @@ THROUGH: dict[str, tuple[Case, dict[str, Any]]] = {
     },
     "peepholes": (SMALL.replace(peephole=True, bidirectional=True), {}),
     "coupled gates": (SMALL.replace(peephole=True), {"coupled": True}),
-    "clips": (SMALL, {"clip_gates": 0.8, "clip_cell": 0.7, "clip_proj": 0.15}),
+    "clips": (SMALL, {"clip_gates": 0.8, "clip_cell": 0.35, "clip_proj": 0.05}),
     "other activations": (SMALL, {"activations": ("sigmoid", "softsign", ("scaled_tanh", 0.8, 1.3))}),
     "resets": (SMALL.replace(resets=True, num_layers=2, bidirectional=True), {}),
     "a mask that holds": (SMALL.replace(valid="mask", masked_output="hold", num_layers=2), {}),

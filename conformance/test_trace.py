@@ -28,6 +28,7 @@ CASES = (
     Case(time=4, batch=4, num_layers=2, bidirectional=True, valid="lengths", start="absent"),
     Case(time=4, num_layers=2, bidirectional=True, valid="mask", masked_output="hold", bias=()),
     Case(time=4, batch=4, batch_first=True, proj_size=3, valid="lengths", masked_output="hold", dtype="float32"),
+    Case(time=4, num_layers=2, resets=True, variant="coupled", dtype="float32"),
 )
 
 
@@ -56,7 +57,7 @@ def test_what_is_told_makes_the_output(backend: Backend, case: Case, check: Chec
     check([found[name] for name in NAMES], run(case, backend), tolerance_of(case))
 
 
-@pytest.mark.parametrize(("case", "keep"), [(CASES[-2], ("c",)), (CASES[-1], ("o", "c"))], ids=["c", "o and c"])
+@pytest.mark.parametrize(("case", "keep"), [(CASES[4], ("c",)), (CASES[5], ("o", "c"))], ids=["c", "o and c"])
 def test_what_is_not_asked_for_changes_nothing(
     backend: Backend, case: Case, keep: tuple[str, ...], check: Checker
 ) -> None:
@@ -70,7 +71,7 @@ def _made_again(case: Case, found: dict[Any, np.ndarray]) -> Iterator[tuple[np.n
     inside = {key: _time_major(case, array) for key, array in found.items() if key not in ("h_n", "c_n")}
     # Zeros as well: a trace is the same whether they are given or not.
     given = case.state() if case.start != "absent" else tuple(map(np.zeros_like, case.state()))
-    h_0, c_0 = (array[:, None] if case.batch is None else array for array in given)
+    start = [array[:, None] if case.batch is None else array for array in given]
     h_n, c_n = (found[name][:, None] if case.batch is None else found[name] for name in ("h_n", "c_n"))
     valid = case.valid_steps()
     valid = np.ones(inside["output"].shape[:2], bool) if valid is None else valid
@@ -78,11 +79,15 @@ def _made_again(case: Case, found: dict[Any, np.ndarray]) -> Iterator[tuple[np.n
     for k, layer in enumerate(case.weights()):
         for d, weights in enumerate(layer):
             row = k * case.num_directions + d
-            state = tuple(np.broadcast_to(s[row], (below.shape[1], s.shape[2])) for s in (h_0, c_0))
+            state = tuple(np.broadcast_to(s[row], (below.shape[1], s.shape[2])) for s in start)
             backward = case.reverse or d == 1
             for t in reversed(range(case.time)) if backward else range(case.time):
                 told = {name: inside[name, k, d][t] for name in EVERYTHING}
-                gates = _gates(weights, below[t], *state, told["c"])
+                if case.resets:
+                    state = tuple(
+                        np.where(case.reset()[t][:, None], s[row], now) for s, now in zip(start, state, strict=True)
+                    )
+                gates = _gates(case, weights, below[t], *state, told["c"])
                 c = gates["f"] * state[1] + gates["i"] * gates["g"]
                 h = gates["o"] * np.tanh(c)
                 h = h if weights.weight_hr is None else h @ weights.weight_hr.T.astype("float64")
@@ -101,16 +106,19 @@ def _made_again(case: Case, found: dict[Any, np.ndarray]) -> Iterator[tuple[np.n
         yield inside["output"], below, "output"
 
 
-def _gates(weights: Any, x: np.ndarray, h: np.ndarray, c_old: np.ndarray, c: np.ndarray) -> dict[str, np.ndarray]:
+def _gates(
+    case: Case, weights: Any, x: np.ndarray, h: np.ndarray, c_old: np.ndarray, c: np.ndarray
+) -> dict[str, np.ndarray]:
     """Return the gates of one step, in float64."""
     w = {name: array.astype("float64") for name, array in weights._asdict().items() if array is not None}
     z = x @ w["weight_ih"].T + h @ w["weight_hh"].T + w.get("bias_ih", 0) + w.get("bias_hh", 0)
     z_i, z_f, z_g, z_o = np.split(z, 4, axis=1)
     p_i, p_f, p_o = w.get("peephole", np.zeros((3, 1)))
     sigmoid = lambda z: 1 / (1 + np.exp(-z))
+    i = sigmoid(z_i + p_i * c_old)
     return {
-        "i": sigmoid(z_i + p_i * c_old),
-        "f": sigmoid(z_f + p_f * c_old),
+        "i": i,
+        "f": 1 - i if case.variant == "coupled" else sigmoid(z_f + p_f * c_old),
         "g": np.tanh(z_g),
         "o": sigmoid(z_o + p_o * c),
     }

@@ -85,12 +85,14 @@ def project_input(x: Array, weights: CellWeights, options: CellOptions, xp: Name
         ``W_ih x + b_ih + b_hh``, gates in torch's order.
     """
     # tensordot, not a reshape to two dimensions: it keeps a sharded or unknown batch size as it is.
-    return complete_input(xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,))), weights, options, xp)
+    return make_completion(weights, options, xp)(xp.tensordot(x, weights.weight_ih, axes=((x.ndim - 1,), (1,))))
 
 
-def complete_input(z: Array, weights: CellWeights, options: CellOptions, xp: Namespace) -> Array:
-    """Return what `project_input` returns, given ``W_ih x``."""
-    return _additions(weights, options, xp).x(z)
+def make_completion(weights: CellWeights, options: CellOptions, xp: Namespace) -> Callable[[Array], Array]:
+    """Return the function that makes what `project_input` returns of ``W_ih x``."""
+    norm_x = _make_norms(weights, options, xp).x
+    bias = None if _adds_biases_late(weights, options) else total_bias(weights)
+    return lambda z: norm_x(z) if bias is None else norm_x(z) + bias
 
 
 def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step:
@@ -120,7 +122,8 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
     p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
     n = weights.weight_hh.shape[0] // 4
-    _, norm_h, norm_sum, norm_c = _additions(weights, options, xp)
+    _, norm_h, norm_sum, norm_c = _make_norms(weights, options, xp)
+    bias = total_bias(weights) if _adds_biases_late(weights, options) else None
 
     def peep(peephole: Array | None, z: Array, c: Array) -> Array:
         return z if peephole is None else z + peephole * c
@@ -128,6 +131,7 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     def step(z: Array, state: State) -> Moment:
         h_old, c_old = state
         z = norm_sum(z + norm_h(h_old @ w_hh))
+        z = z if bias is None else z + bias
         z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
 
         i = gate(clip_gates(peep(p_i, z_i, c_old)))
@@ -143,8 +147,8 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
     return step
 
 
-class _Additions(NamedTuple):
-    """What becomes of the products with the input and the hidden state, of their sum, and of the cell state."""
+class _Norms(NamedTuple):
+    """What normalises the products with the input and the hidden state, their sum, and the cell state."""
 
     x: Callable[[Array], Array]
     h: Callable[[Array], Array]
@@ -152,36 +156,34 @@ class _Additions(NamedTuple):
     c: Callable[[Array], Array]
 
 
-def _additions(weights: CellWeights, options: CellOptions, xp: Namespace) -> _Additions:
-    """Return where the biases are added and what is normalised, if anything is."""
-    bias, norm, n = total_bias(weights), weights.norm, weights.weight_hh.shape[0] // 4
+def _unchanged(array: Array) -> Array:
+    return array
 
-    def unchanged(z: Array) -> Array:
-        return z
 
-    def biased(z: Array) -> Array:
-        return z if bias is None else z + bias
-
+def _make_norms(weights: CellWeights, options: CellOptions, xp: Namespace) -> _Norms:
+    """Return the layer normalisations that a cell has; elsewhere nothing is changed."""
+    norm, n = weights.norm, weights.weight_hh.shape[0] // 4
     if norm is None:
-        return _Additions(biased, unchanged, unchanged, unchanged)
+        return _Norms(_unchanged, _unchanged, _unchanged, _unchanged)
 
-    def normalised(z: Array, first: int) -> Array:
-        """Normalise over the last axis, with the columns of `norm` that begin with block `first`."""
-        gamma, beta = (norm[row, first * n : first * n + z.shape[-1]] for row in range(2))
+    def normalise(z: Array, first: int, count: int = 1) -> Array:
+        """Normalise over the last axis, by so many blocks of the columns of `norm`."""
+        gamma, beta = (norm[row, first * n : (first + count) * n] for row in range(2))
         centred = z - xp.mean(z, axis=-1, keepdims=True)
         variance = xp.mean(centred * centred, axis=-1, keepdims=True)
         return gamma * (centred / xp.sqrt(variance + options.norm_eps)) + beta
 
+    def normalise_each(z: Array) -> Array:
+        return xp.concat([normalise(z[..., k * n : (k + 1) * n], k) for k in range(4)], axis=-1)
+
     if options.norm_gates == "joint":
-        return _Additions(
-            lambda z: biased(normalised(z, 0)), lambda z: normalised(z, 4), unchanged, lambda c: normalised(c, 8)
-        )
+        return _Norms(lambda z: normalise(z, 0, 4), lambda z: normalise(z, 4, 4), _unchanged, lambda c: normalise(c, 8))
+    return _Norms(_unchanged, _unchanged, normalise_each, lambda c: normalise(c, 4))
 
-    def each_normalised(z: Array) -> Array:
-        gates = [normalised(z[..., k * n : (k + 1) * n], k) for k in range(4)]
-        return biased(xp.concat(gates, axis=-1))
 
-    return _Additions(unchanged, unchanged, each_normalised, lambda c: normalised(c, 4))
+def _adds_biases_late(weights: CellWeights, options: CellOptions) -> bool:
+    """Tell whether the biases are added to what was normalised of both products' sum, not to the input's product."""
+    return weights.norm is not None and options.norm_gates == "each"
 
 
 def zero_state(z: Array, weights: CellWeights, xp: Namespace) -> State:

@@ -141,6 +141,9 @@ def _place(value: int, name: str, count: int, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, Integral):
         msg = f"`{name}` is {value!r}, expected an integer"
         raise TypeError(msg)
+    if count == 0:
+        msg = f"the trace has no {what}, expected at least one to look at"
+        raise ValueError(msg)
     if not -count <= value < count:
         msg = f"`{name}` is {value}, expected one of {count} {what}, {-count} to {count - 1}"
         raise ValueError(msg)
@@ -161,6 +164,9 @@ def _ordered(values: np.ndarray, units: Sequence[int] | None, order: Order) -> n
     if units is None:
         chosen = np.arange(count)
     else:
+        if not isinstance(units, (Sequence, np.ndarray)) or isinstance(units, str):
+            msg = f"`units` is {units!r}, expected a sequence of integers"
+            raise TypeError(msg)
         chosen = np.asarray([_unit(unit, count) for unit in units], dtype=int)
         if not chosen.size or len(set(chosen.tolist())) < chosen.size:
             msg = f"`units` is {units!r}, expected at least one, each of them once"

@@ -49,7 +49,7 @@ class CellOptions:
         each over all four gates (Ba et al. and most others), or their sum, gate by gate (TensorFlow 1).
     norm_eps : float, optional
         With `CellWeights.norm`: what is added to the variances. With 0, what is the same for all features, as zeros
-        are, becomes NaN.
+        are, becomes NaN; so it does with what rounds to 0 in the weights' dtype.
 
     Raises
     ------

@@ -263,7 +263,7 @@ def make_request(
     """Check a call's arguments and return the one request that they make, and how they lay."""
     x, state, lengths, mask, reset, _, threads = call
     options = check_settings(settings, network) if options is None else options
-    if keep != () and not (isinstance(keep, (tuple, list)) and all(name in Moment._fields for name in keep)):
+    if not isinstance(keep, (tuple, list)) or not all(name in Moment._fields for name in keep):
         msg = f"`keep` is {keep!r}, expected a tuple of {', '.join(map(repr, Moment._fields))}"
         raise ValueError(msg)
     if isinstance(threads, bool) or not hasattr(threads, "__index__") or threads < 1:
@@ -298,7 +298,7 @@ def make_request(
         masked_output=settings.masked_output,
         reverse=settings.reverse,
         options=options,
-        keep=keep and tuple(dict.fromkeys(keep)),
+        keep=tuple(dict.fromkeys(keep)) if keep else (),
         threads=int(threads),
         prepared=network.prepared,
     )

@@ -33,7 +33,7 @@ class Trace(NamedTuple):
     h : tuple of tuple of array, shape (time, batch, proj_size or hidden_size), or None
         The hidden states.
     c : tuple of tuple of array, shape (time, batch, hidden_size), or None
-        The cell states, as they are carried on.
+        The cell states, as they are carried on. The last is that of `state`, on torch up to rounding.
     i, f, g, o : tuple of tuple of array, shape (time, batch, hidden_size), or None
         Input gate, forget gate, candidate and output gate, after their activations.
     """
@@ -73,8 +73,8 @@ def trace(
     x, weights, state, lengths, mask, masked_output, reset, reverse, batch_first, options, engine, threads
         As in `lstm`.
     keep : tuple of str, optional
-        What to keep, of ``"h"``, ``"c"``, ``"i"``, ``"f"``, ``"g"``, ``"o"``. Cell and hidden states cost next to
-        nothing; the gates may need another engine.
+        What to keep, of ``"h"``, ``"c"``, ``"i"``, ``"f"``, ``"g"``, ``"o"``. Cell and hidden states cost little but on
+        torch, whose kernel does not tell them; the gates may need another engine, as `select_engine` says.
 
     Returns
     -------

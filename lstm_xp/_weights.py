@@ -36,6 +36,7 @@ class CellWeights(NamedTuple):
         Layer normalisation: first what multiplies the normalised numbers, then what is added to them. With the option
         ``norm_gates="joint"`` for the product with the input, the four gates i, f, g, o, for the product with the
         hidden state, likewise, and for the cell state; with ``"each"`` for the sum of both products and the cell state.
+        Squares are summed in the weights' own dtype: in float16, numbers more than 256 away from their mean overflow.
     """
 
     weight_ih: Array

@@ -329,7 +329,7 @@ def _write_ends(axes: "Axes", name: str, scale: _Scale, *, over: bool) -> None:
     """Write what counts as low and high: over the first of a group, and of what."""
     place: dict[str, Any] = {"transform": axes.transAxes, "fontsize": SIZE - 1.5}
     lower, upper = ENDS[name]
-    for left, end, text in ((0.0, 0.0, f"< {_number(lower)}"), (0.57, 1.0, f"> {_number(upper)}")) if over else ():
+    for left, end, text in ((0.0, 0.0, f"< {_number(lower)}"), (0.6, 1.0, f"> {_number(upper)}")) if over else ():
         axes.text(left, 1.07, "■", color=scale.colours(end), **place)
         axes.text(left + 0.13, 1.07, text, color=INK, **place)
     if name == "c":

@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import lstm_xp as lx
-from conformance import oracle, record, test_resets
+from conformance import oracle, record, test_resets, textbook
 from conformance.backends import BACKENDS, Gap
 from conformance.cases import CORE, FULL, TIERS, VARIANTS, Case, map_arrays
 from conformance.compare import differences
 from conformance.selection import OPTIONS, SelectionError, default, fits, read_gaps, select, variable
+from conformance.test_gradients import THROUGH
 
 # The columns of the first tier, and what stands in them; of sizes, whether there is one.
 COLUMNS: dict[str, tuple[Any, ...]] = {
@@ -394,3 +395,18 @@ def test_the_readme_has_ten_lines_that_call_the_workflow() -> None:
     assert given == ["xp", "install"]
     assert set(given) <= taken
     assert {"device", "dtype", "tier", "skips-file", "xfails-file", "python-version", "runs-on"} <= taken
+
+
+@pytest.mark.parametrize("name", THROUGH)
+def test_each_option_that_is_differentiated_through_acts(name: str) -> None:
+    """A clip that no number reaches has no gradient of its own."""
+    case, options = THROUGH[name]
+    answer = textbook.answer(case, textbook.Variant(**options))
+    for option in options:
+        rest = {each: value for each, value in options.items() if each != option}
+        # Whose parameters are of another shape.
+        if option == "norm_gates":
+            continue
+        without = textbook.answer(case, textbook.Variant(**rest))
+        moved = max(np.abs(a - b).max() for a, b in zip(answer, without, strict=True))
+        assert moved > 1e-3 or options[option] == getattr(textbook.Variant(), option), option

@@ -227,16 +227,18 @@ class TestNdonnx:
         result = flat(case.lstm(ndx.asarray)(**map_arrays(ndx.asarray, case.arguments())))
         assert_equal(map_arrays(lambda a: a.unwrap_numpy(), result), torch_answer(case), TOLERANCE["float32"])
 
-    def test_traced_to_onnx_with_a_symbolic_batch(self) -> None:
+    @pytest.mark.parametrize("norm", [None, "joint", "each"])
+    def test_traced_to_onnx_with_a_symbolic_batch(self, norm: str | None) -> None:
         """The graph runs in ONNX Runtime at batch sizes that were not known when it was made."""
         import ndonnx as ndx
         import onnxruntime
 
-        case = self.CASE.replace(num_layers=1, proj_size=2)
+        case = self.CASE.replace(num_layers=1, proj_size=2, norm=norm)
         x = ndx.argument(shape=(case.time, "N", case.input_size), dtype=ndx.float32)
         lengths = ndx.argument(shape=("N",), dtype=ndx.int64)
         one = tuple(a[:, :1] for a in case.state())
-        net = case.lstm(ndx.asarray)
+        options = lx.CellOptions(norm_gates=norm or "joint", norm_carry=True)
+        net = case.lstm(ndx.asarray, options=options)
         output, (h_n, c_n) = net(x, map_arrays(ndx.asarray, one), lengths=lengths)
         model = ndx.build({"x": x, "lengths": lengths}, {"output": output, "h_n": h_n, "c_n": c_n})
         session = onnxruntime.InferenceSession(model.SerializeToString())
@@ -244,7 +246,8 @@ class TestNdonnx:
             each = case.replace(batch=batch)
             given = np.arange(batch) % 3
             actual = session.run(["output", "h_n", "c_n"], {"x": each.x(), "lengths": given})
-            assert_equal(actual, flat(case.lstm()(each.x(), one, lengths=given)), TOLERANCE["float32"])
+            expected = flat(case.lstm(options=options)(each.x(), one, lengths=given))
+            assert_equal(actual, expected, TOLERANCE["float32"])
 
 
 @pytest.mark.needs("ndonnx")

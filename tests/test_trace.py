@@ -58,14 +58,20 @@ def test_numpy_keeps_states_as_the_reference_does(
 
 
 @pytest.mark.needs("torch")
+@pytest.mark.parametrize("much", [0, 2**20], ids=["by steps", "by gates"])
 @pytest.mark.parametrize("bias", [("bias_ih", "bias_hh"), ("bias_hh",), ()], ids=str)
-@pytest.mark.parametrize("case", CASES[:2], ids=str)
-def test_torch_works_out_what_its_kernel_does_not_tell(case: Case, bias: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("case", [*CASES[:2], CASES[0].replace(proj_size=0)], ids=str)
+def test_torch_finds_out_what_its_kernel_does_not_tell(
+    case: Case, bias: tuple[str, ...], much: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
+
+    from lstm_xp.engines import torch as torch_engine
 
     case = case.replace(bias=bias)
     arrays = map_arrays(torch.tensor, case.arguments())
     net = case.lstm(torch.tensor)
+    monkeypatch.setattr(torch_engine, "MUCH", much)
     for keep in (("h",), ("c",), ("c", "g"), EVERYTHING):
         expected = case.lstm().trace(**case.arguments(), keep=keep, engine="standard")
         assert_same(net.trace(**arrays, keep=keep, engine="torch"), expected)
@@ -159,4 +165,29 @@ def test_nothing_kept_is_the_plain_call() -> None:
     for ours, plain in zip((trace.output, *trace.state), (output, *state), strict=True):
         np.testing.assert_array_equal(ours, plain)
     assert trace.x is not None
-    assert case.lstm().trace(**case.arguments(), keep=("c", "c", "h")).c is not None
+    assert case.lstm().trace(**case.arguments(), keep=["c", "c", "h"]).c is not None
+
+
+@pytest.mark.needs("torch")
+def test_the_arrays_of_a_trace_share_no_memory() -> None:
+    import torch
+
+    trace = lx.LSTM(5, 4, bidirectional=True, seed=0).to(torch).trace(torch.ones(7, 3, 5))
+    before = trace.h[0][1].clone()
+    trace.output.zero_()
+    assert torch.equal(trace.h[0][1], before)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+def test_a_normalised_cell(carry: bool) -> None:
+    """What is carried on is what a trace has; the output sees its norm, or it itself."""
+    case = Case(num_layers=2, norm="joint")
+    trace = case.lstm(options=lx.CellOptions(norm_carry=carry)).trace(**case.arguments())
+    for k, ((weights,),) in enumerate(zip(case.weights(), strict=True)):
+        h, c, i, f, g, o = (getattr(trace, name)[k][0] for name in EVERYTHING)
+        (gamma, beta), added = weights.norm[:, -case.hidden_size :], f[1:] * c[:-1] + i[1:] * g[1:]
+        raw = added if carry else c
+        mean, variance = raw.mean(axis=-1, keepdims=True), raw.var(axis=-1, keepdims=True)
+        normed = gamma * (raw - mean) / np.sqrt(variance + 1e-5) + beta
+        np.testing.assert_allclose(c[1:], normed if carry else added, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(h[-len(normed) :], (o * np.tanh(c if carry else normed))[-len(normed) :], atol=1e-13)

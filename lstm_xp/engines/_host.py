@@ -71,7 +71,7 @@ def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
     Returns
     -------
     Result
-        The output and the final states.
+        The output, the final states and the trace.
     """
     if request.prepared is None:  # for this call alone: rows and segments share what is prepared
         request = request._replace(prepared={})

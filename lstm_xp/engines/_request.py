@@ -109,7 +109,7 @@ class Stepper(NamedTuple):
     What runs one time step after the other, as `make_stepper` of an engine returns it for a request.
 
     Of the request, x tells dtype, device and batch; its numbers and the state are not looked at. It has one direction,
-    no lengths and no mask. Arguments were checked, and calls never overlap.
+    no lengths, no mask and no resets. Arguments were checked, and calls never overlap.
 
     Parameters
     ----------

@@ -5,7 +5,7 @@ from __future__ import annotations  # torch.compile cannot trace the annotations
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeAlias
 
-from lstm_xp._cell import State, Step, complete_input, make_step, project_input, zero_state
+from lstm_xp._cell import State, Step, make_completion, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
 from lstm_xp._options import CellOptions, is_neutral
 from lstm_xp._typing import Array, Namespace
@@ -61,7 +61,7 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
         The output, the final states and the trace.
     """
     xp = request.xp
-    valid = valid_steps(request)
+    valid, episode = valid_steps(request), episodes(request)
     features = request.x
     finals: list[State] = []
     traces: list[list[Arrays]] = []
@@ -77,7 +77,7 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
                 state=None if request.state is None else _row(request.state, len(finals)),
                 reverse=request.reverse or direction == 1,
             )
-            output, final, trace = _run_direction(request, part, features, valid, loop, run_plain)
+            output, final, trace = _run_direction(request, part, features, valid, episode, loop, run_plain)
             outputs.append(output)
             finals.append(final)
             kept.append(trace)
@@ -109,13 +109,14 @@ def make_advance(layers: Layers, options: CellOptions, xp: Namespace) -> Advance
         ``advance(x, states) -> (output, states)`` with a state for each layer; all without a batch axis or all with.
     """
     cells = [
-        (weights, xp.matrix_transpose(weights.weight_ih), make_step(weights, options, xp)) for (weights,) in layers
+        (xp.matrix_transpose(weights.weight_ih), make_completion(weights, options, xp), make_step(weights, options, xp))
+        for (weights,) in layers
     ]
 
     def advance(x: Array, states: States) -> tuple[Array, States]:
         after = []
-        for (weights, w_ih, step), state in zip(cells, states, strict=True):
-            h, c, *_ = step(complete_input(x @ w_ih, weights, options, xp), state)
+        for (w_ih, complete, step), state in zip(cells, states, strict=True):
+            h, c, *_ = step(complete(x @ w_ih), state)
             after.append((h, c))
             x = h
         return x, tuple(after)
@@ -211,7 +212,13 @@ def episodes(request: Request) -> Array | None:
 
 
 def _run_direction(
-    request: Request, part: Direction, x: Array, valid: Array | None, loop: Loop, run_plain: RunPlain | None
+    request: Request,
+    part: Direction,
+    x: Array,
+    valid: Array | None,
+    episode: Array | None,
+    loop: Loop,
+    run_plain: RunPlain | None,
 ) -> tuple[Array, State, Arrays]:
     """Run one layer in one direction; return its output, its final state and what is kept."""
     xp, (weights, options, state, reverse) = request.xp, part
@@ -222,19 +229,17 @@ def _run_direction(
     start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
     plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))
-    kept: Arrays = ()
-    if run_plain is not None and plain and request.reset is None and {"h", "c"}.issuperset(request.keep):
+    if run_plain is not None and plain and episode is None and {"h", "c"}.issuperset(request.keep):
         final, output, cells = run_plain(x, weights, start, valid, reverse=reverse, cells="c" in request.keep)
         kept = tuple(output if name == "h" else cells for name in request.keep)
     else:
-        episode = episodes(request)
         body = _make_body(
             step, start, request.keep, has_valid=valid is not None, has_episodes=episode is not None, xp=xp
         )
         carry = start if episode is None else (*start, xp.zeros_like(episode[0, :, :]))
         xs = tuple(array for array in (z, valid, episode) if array is not None)
-        (h, c, *_), (output, *kept_) = loop(body, carry, xs, reverse)
-        final, kept = (h, c), tuple(kept_)
+        (h, c, *_), (output, *others) = loop(body, carry, xs, reverse)
+        final, kept = (h, c), tuple(others)
     if valid is None:
         return output, final, kept
     kept = tuple(
@@ -255,6 +260,10 @@ def _make_body(
     The carry is the state and, where there are episodes, the number of the one that it belongs to.
     """
 
+    def plain(carry: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
+        h, c, *_ = step(inputs[0], (carry[0], carry[1]))
+        return (h, c), (h,)
+
     def body(carry: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
         z, *rest = inputs
         h, c = carry[:2]
@@ -268,7 +277,7 @@ def _make_body(
             moment = moment._replace(h=after[0], c=after[1])
         return after, (after[0], *(getattr(moment, name) for name in keep))
 
-    return body
+    return body if has_valid or has_episodes or keep else plain
 
 
 def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:

@@ -44,7 +44,7 @@ def run(request: Request) -> Result:
     Returns
     -------
     Result
-        The output and the final states, in x's blocks along the batch.
+        The output, the final states and the trace, in x's blocks along the batch.
     """
     x, (h_0, c_0, lengths, mask, reset) = _aligned(request)
     times, batches, _ = x.chunks

@@ -1,4 +1,4 @@
-"""PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call."""
+"""PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call unless they are traced."""
 
 from typing import TypeAlias
 
@@ -17,6 +17,9 @@ from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
 
 State: TypeAlias = tuple[Tensor, Tensor]
+
+# Multiplications in a step of one layer: so many that calls no longer count.
+MUCH = 2**20
 
 # What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
 # tests/test_engine_torch.py says which of them has changed in a new version.
@@ -97,7 +100,7 @@ def run(request: Request) -> Result:
     Returns
     -------
     Result
-        The output and the final states.
+        The output, the final states and the trace.
     """
     if request.keep:
         return _run_traced(request)
@@ -183,32 +186,52 @@ def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> R
 
 def _run_traced(request: Request) -> Result:
     """
-    Run layer after layer, and work out from the hidden states what the kernel does not tell.
+    Run layer after layer, and find out what the kernel does not tell.
 
-    With them the gates are two products for all time steps at once; only the cell states come one after the other.
-    That is twice the kernel's work, and still far less than the reference's loop, but for the largest networks.
+    Where calls count, from the hidden states, with which the gates are two products for all time steps at once; only
+    the cell states come one after the other. Where products count, that would be twice the work: there the states, if
+    they are all that is wanted, are those of the kernel of `torch.nn.LSTMCell`, step by step.
     """
     directions = len(request.options)
-    state, results = _initial_state(request), []
+    state, finals = _initial_state(request), []
     traces: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in request.keep}
     x = request.x
     for k, layer in enumerate(request.weights):
-        h_0, c_0 = (array[k * directions : (k + 1) * directions] for array in state)
-        result = run(request._replace(x=x, weights=(layer,), state=(h_0, c_0), keep=()))
-        insides = [
-            _inside(x, cell, (h_0[d], c_0[d]), h, request.keep, reverse=request.reverse or d == 1)
-            for d, (cell, h) in enumerate(zip(layer, result.output.chunk(directions, dim=2), strict=True))
-        ]
+        starts = [(state[0][row], state[1][row]) for row in range(k * directions, (k + 1) * directions)]
+        backward = [request.reverse or d == 1 for d in range(directions)]
+        work = x.shape[1] * (layer[0].weight_ih.numel() + layer[0].weight_hh.numel())
+        if work >= MUCH and layer[0].weight_hr is None and {"h", "c"}.issuperset(request.keep):
+            found = [_step_by_step(x, *each) for each in zip(layer, starts, backward, strict=True)]
+            insides, finals_of_layer = [inside for inside, _ in found], [final for _, final in found]
+            output = torch.cat([inside["h"] for inside in insides], dim=2)
+        else:
+            h_0, c_0 = (torch.stack(each) for each in zip(*starts, strict=True))
+            output, h_n, c_n, _ = run(request._replace(x=x, weights=(layer,), state=(h_0, c_0), keep=()))
+            hidden = [each.clone() for each in output.chunk(directions, dim=2)]  # lest they share its memory
+            parts = zip(layer, starts, backward, hidden, strict=True)
+            insides = [_inside(x, *part, request.keep) for part in parts]
+            finals_of_layer = list(zip(h_n, c_n, strict=True))
         for name, layers in traces.items():
             layers.append(tuple(inside[name] for inside in insides))
-        results.append(result)
-        x = result.output
-    h_n, c_n = torch.cat([each.h_n for each in results]), torch.cat([each.c_n for each in results])
+        finals += finals_of_layer
+        x = output
+    h_n, c_n = (torch.stack(each) for each in zip(*finals, strict=True))
     return Result(x, h_n, c_n, {name: tuple(layers) for name, layers in traces.items()})
 
 
+def _step_by_step(x: Tensor, cell: CellWeights, state: State, reverse: bool) -> tuple[dict[str, Tensor], State]:
+    """Return the states of one layer in one direction, and the last one."""
+    weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
+    steps, states = x.unbind(), []
+    for x_t in reversed(steps) if reverse else steps:
+        h, c = state = _lstm_cell(x_t, state, *weights)
+        states.append((h, c))
+    h, c = (torch.stack(each) for each in zip(*(states[::-1] if reverse else states), strict=True))
+    return {"h": h, "c": c}, state
+
+
 def _inside(
-    x: Tensor, cell: CellWeights, state: State, h: Tensor, keep: tuple[str, ...], *, reverse: bool
+    x: Tensor, cell: CellWeights, state: State, reverse: bool, h: Tensor, keep: tuple[str, ...]
 ) -> dict[str, Tensor]:
     """Return what is to be kept of one layer in one direction, given its hidden states."""
     if keep == ("h",):
