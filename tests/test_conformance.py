@@ -1,5 +1,6 @@
 """The conformance suite itself: that its cases meet, that its oracles tell them apart, what it lets itself be told."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_purity import CORE as CORE_FILES
 
 import lstm_xp as lx
 from conformance import oracle, record, test_resets, textbook
@@ -19,6 +21,7 @@ from conformance.backends import BACKENDS, Gap
 from conformance.cases import CORE, FULL, TIERS, VARIANTS, Case, map_arrays
 from conformance.compare import differences
 from conformance.selection import OPTIONS, SelectionError, default, fits, read_gaps, select, variable
+from conformance.test_functions import CALLS, EXACT
 from conformance.test_gradients import THROUGH
 
 # The columns of the first tier, and what stands in them; of sizes, whether there is one.
@@ -308,6 +311,18 @@ def test_a_device_has_its_own_dtypes() -> None:
         {name: default(name) for name in OPTIONS} | {"xp": "array_api_strict", "device": "no_float64"}
     ).backends
     assert row.dtypes == ("float32",)
+
+
+def test_every_function_that_the_core_calls_is_tested_by_itself() -> None:
+    called = {
+        node.func.attr
+        for name in CORE_FILES
+        for node in ast.walk(ast.parse((ROOT / "lstm_xp" / name).read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and ast.unparse(node.func.value) == "xp"
+    }
+    assert {"mean", "tanh", "where"} <= called
+    # These two stand between a library's arrays and all else: nothing comes to be tested without them.
+    assert called - {"asarray", "isdtype"} <= {*CALLS, *EXACT}
 
 
 def dtypes_of_tests(tier: str) -> dict[tuple[str, str], list[str]]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from conformance.mutate.__main__ import TARGETS, key_of, killed_before, mutants_of, sample, stale_reasons
-from conformance.mutate.judge import ROOT, Verdict
+from conformance.mutate.judge import ROOT, Run, Verdict, copy_to, survey
 from conformance.mutate.operators import OPERATORS
+from conformance.mutate.reach import Reach, lines_of_statement
 from conformance.mutate.source import Mutant, Source, fields_of_classes, generate
 from conformance.mutate.table import Judged
 
@@ -161,6 +162,75 @@ def test_reasons_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None
         (key_of(dead), "it was noticed by test_x: differs"),
     ]
     assert stale_reasons(everything(), [judged[0]._replace(verdict=Verdict("survived"))]) == []
+
+
+PROGRAM = """\
+a = 1
+def f(
+    x=2,
+):
+    if (x ==
+            3):
+        return [
+            x,
+        ]
+    try:
+        with x as y: y()
+    except (KeyError,
+            ValueError):
+        pass
+    def g():
+        return 4
+class C:
+    b = 5
+    def h(self):
+        return 6
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        (1, None),  # run on import, as defaults and what stands in a class
+        (3, None),
+        (5, (5, 6)),  # without what is nested in it
+        (6, (5, 6)),
+        (8, (7, 9)),
+        (11, (11, 11)),
+        (13, (12, 13)),
+        (15, None),
+        (16, (16, 16)),
+        (18, None),
+        (20, (20, 20)),
+    ],
+)
+def test_a_line_is_run_with_its_statement(line: int, expected: tuple[int, int] | None) -> None:
+    lines = lines_of_statement(ast.parse(PROGRAM), line)
+    assert (lines and (lines[0], lines[-1])) == expected
+
+
+def test_to_what_is_run_on_import_every_test_comes() -> None:
+    test = Reach("test_a", 0.1, frozenset({("_cell.py", 7)}))
+    assert test.comes_to("_cell.py", range(6, 8))
+    assert not test.comes_to("_cell.py", range(8, 10))
+    assert not test.comes_to("_lstm.py", range(6, 8))
+    assert test.comes_to("_lstm.py", None)
+
+
+def test_of_a_stage_only_the_files_of_its_tests_are_read() -> None:
+    stage = ("tests/test_a.py", "tests/test_b.py::TestB", "-k", "test_a.py or test_b", "--xp=numpy")
+    assert Run(stage).arguments == [*stage]
+    assert Run(stage, ("tests/test_b.py::TestB::test_b",)).arguments == ["tests/test_b.py", *stage[2:]]
+
+
+def test_a_survey_sees_where_each_test_comes(tmp_path: Path) -> None:
+    folder = copy_to(tmp_path / "copy")
+    stage = ("conformance/test_options.py", "--xp=numpy", "--oracle=frozen", "-k", "elu_overflows or threshold")
+    tests = {test.id.partition("[")[0].rpartition("::")[2]: test for test in survey(folder, stage, 300)}
+    lines = (ROOT / "lstm_xp" / "_activations.py").read_text(encoding="utf-8").splitlines()
+    (elu,) = [k for k, line in enumerate(lines, start=1) if "xp.expm1(" in line]
+    assert tests["test_elu_overflows_nowhere"].comes_to("_activations.py", range(elu, elu + 1))
+    assert not tests["test_the_threshold_itself_is_below_it"].comes_to("_activations.py", range(elu, elu + 1))
 
 
 @pytest.mark.needs("array_api_strict")

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import pytest
 
-from conformance.mutate.reach import Test, Tracer
+from conformance.mutate.reach import Reach, Tracer
 
 ROOT = Path(__file__).parent.parent.parent
 COPIED = ("lstm_xp", "conformance", "tests", "pyproject.toml")
@@ -121,7 +121,7 @@ def judge(folder: Path, runs: Iterable[Run], limit: float) -> Verdict:
     return Verdict(*_in_a_process(_first_failure, folder, [*runs], limit))
 
 
-def survey(folder: Path, stage: tuple[str, ...], limit: float) -> list[Test]:
+def survey(folder: Path, stage: tuple[str, ...], limit: float) -> list[Reach]:
     """
     Run all tests of a stage on the copy in a folder and see where they come.
 
@@ -136,7 +136,7 @@ def survey(folder: Path, stage: tuple[str, ...], limit: float) -> list[Test]:
 
     Returns
     -------
-    list of Test
+    list of Reach
         The tests, those that take less time first.
 
     Raises
@@ -148,7 +148,7 @@ def survey(folder: Path, stage: tuple[str, ...], limit: float) -> list[Test]:
     if outcome != "survived":
         msg = f"the suite does not pass on the source as it is: {' '.join(stage)}: {outcome}: {': '.join(rest)}"
         raise SystemExit(msg)
-    return sorted((Test(*each) for each in rest), key=lambda test: test.seconds)
+    return sorted((Reach(*each) for each in rest), key=lambda test: test.seconds)
 
 
 def _in_a_process(function: Callable[..., Sequence[Any]], folder: Path, given: Any, limit: float) -> Sequence[Any]:

@@ -13,7 +13,7 @@ import pytest
 Place = tuple[str, int]  # a file of the package and a line
 
 
-class Test(NamedTuple):
+class Reach(NamedTuple):
     """
     What a test does on the source as it is.
 
@@ -75,7 +75,7 @@ class Tracer:
     """
 
     def __init__(self, package: Path) -> None:
-        self.tests: list[Test] = []
+        self.tests: list[Reach] = []
         self._prefix = f"{package}/"
         self._places: set[Place] = set()
         self._seconds = 0.0
@@ -89,7 +89,7 @@ class Tracer:
             return (yield)
         finally:
             sys.settrace(None)
-            self.tests.append(Test(item.nodeid, self._seconds, frozenset(self._places)))
+            self.tests.append(Reach(item.nodeid, self._seconds, frozenset(self._places)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds += report.duration

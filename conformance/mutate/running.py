@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import Lock
 
 from conformance.mutate.judge import Run, Verdict, copy_to, judge, survey
-from conformance.mutate.reach import Test, lines_of_statement
+from conformance.mutate.reach import Reach, lines_of_statement
 from conformance.mutate.source import Mutant
 
 Stages = Sequence[Sequence[str]]
@@ -24,12 +24,12 @@ class Surveys:
     def __init__(self, folder: Path, limit: float) -> None:
         self._folder, self._limit = folder, limit
         self._lock = Lock()
-        self._known: dict[tuple[str, ...], list[Test]] = {}
+        self._known: dict[tuple[str, ...], list[Reach]] = {}
 
     def __contains__(self, stage: tuple[str, ...]) -> bool:
         return stage in self._known
 
-    def __getitem__(self, stage: tuple[str, ...]) -> list[Test]:
+    def __getitem__(self, stage: tuple[str, ...]) -> list[Reach]:
         if stage not in self._known:
             with self._lock:  # one mutant finds out, the others wait
                 if stage not in self._known:

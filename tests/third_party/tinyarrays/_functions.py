@@ -25,7 +25,7 @@ def _elementwise(name: str, kinds: str, arguments: int) -> Callable[..., Array]:
     return apply
 
 
-ELEMENTWISE = {name: _elementwise(name, FLOATING, 1) for name in ("exp", "expm1", "log1p", "tanh")}
+ELEMENTWISE = {name: _elementwise(name, FLOATING, 1) for name in ("exp", "expm1", "log1p", "sqrt", "tanh")}
 ELEMENTWISE["abs"] = _elementwise("abs", NUMERIC, 1)
 ELEMENTWISE["logaddexp"] = _elementwise("logaddexp", "f", 2)
 
@@ -123,6 +123,10 @@ def reshape(x: Array, /, shape: tuple[int, ...]) -> Array:
 def zeros(shape: tuple[int, ...], *, dtype: DType | None = None, device: Device | None = None) -> Array:
     check_device(device)
     return Array(np.zeros(shape, dtype=_numpy_dtype(dtype)))
+
+
+def mean(x: Array, /, *, axis: Axes | None = None, keepdims: bool = False) -> Array:
+    return Array(np.mean(*data_of(x, kinds=FLOATING), axis=axis, keepdims=keepdims))
 
 
 def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
