@@ -85,7 +85,7 @@ class Judge:
 
     def _runs(self, stages: Sequence[tuple[str, ...]], file: str, lines: range | None) -> list[Run]:
         able = {stage: [t.id for t in self._surveys[stage] if t.comes_to(file, lines)] for stage in stages}
-        likely = [*dict.fromkeys(reversed(self._killers))]
+        likely = [*dict.fromkeys(reversed(tuple(self._killers)))]  # others append meanwhile
         runs = [(stage, [test for test in likely if test in set(tests)][:5]) for stage, tests in able.items()]
         first = {test for _, tests in runs for test in tests}
         runs += [(stage, [test for test in tests if test not in first]) for stage, tests in able.items()]
