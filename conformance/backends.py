@@ -91,9 +91,9 @@ class Backend:
         How many cases it runs, at most: a key of `TIERS`. ``"core"`` where a case takes more than some milliseconds.
     examples : int, optional
         How many examples a property is tried on.
-    in_turn : bool, optional
-        Whether the first tier runs each of several alike tests in one dtype, the next one in the next, instead of all
-        in every dtype: where each has to be compiled.
+    in_turn : tuple of str, optional
+        The tiers in which each of several alike tests runs in one dtype, the next one in the next, instead of all in
+        every dtype: where each has to be compiled, or is a graph of its own.
     requires : str, optional
         What has to be installed, where that is not the module.
     device : str, optional
@@ -125,7 +125,7 @@ class Backend:
     steps: int = 1000
     tier: str = "full"
     examples: int = 30
-    in_turn: bool = False
+    in_turn: tuple[str, ...] = ()
     requires: str | None = None
     device: str | None = None
     engine: str = "auto"
@@ -233,7 +233,7 @@ _JAX = {
     "context": _jax_precision,
     "requires": "jax",
     "examples": 2,  # each is compiled
-    "in_turn": True,
+    "in_turn": ("core",),
     "tier": "core",  # a second for each case
 }
 
@@ -490,6 +490,7 @@ BACKENDS = (
         steps=2,
         tier="core",
         examples=1,
+        in_turn=("core", "full"),
         slow=True,
         gaps=(_LAZY,),
     ),
@@ -529,6 +530,7 @@ BACKENDS = (
         steps=2,
         tier="core",
         examples=1,
+        in_turn=("core", "full"),
         slow=True,
     ),
     Backend("cupy", "cupy", "CuPy", not_run="there was no GPU to run it on"),

@@ -104,7 +104,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Put functions first; leave out what a row is not about; mark what is known not to pass; tell of stale gaps."""
     items.sort(key=lambda item: not (_is_ours(item) and capability(item) == "functions"))
     left_out = [item for item in items if _is_beside_the_row(item)]
-    left_out += _not_in_turn([item for item in items if item not in left_out])
+    left_out += _not_in_turn([item for item in items if item not in left_out], config.stash[SELECTION].tier)
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
     found = set()
@@ -192,13 +192,13 @@ def _is_beside_the_row(item: pytest.Item) -> bool:
     return backend is None or (backend.only is not None and capability(item) not in backend.only)
 
 
-def _not_in_turn(items: list[Any]) -> list[Any]:
-    """Return the tests that are alike another one but in dtype, on rows on which the dtypes take turns."""
+def _not_in_turn(items: list[Any], tier: str) -> list[Any]:
+    """Return the tests that are alike another one but in dtype, on rows on which the dtypes take turns in a tier."""
     alike: dict[Any, dict[str, list[Any]]] = {}
     for item in items:
         backend = _backend_of(item)
         # Single functions are cheap, and differ from dtype to dtype.
-        if backend is None or not backend.in_turn or capability(item) == "functions":
+        if backend is None or tier not in backend.in_turn or capability(item) == "functions":
             continue
         if "dtype" in item.callspec.params:
             rest = item.nodeid.replace(f"[{backend}-{item.callspec.params['dtype']}", "[")

@@ -132,8 +132,6 @@ def select(given: dict[str, Any]) -> Selection:
     rows = [replace(row, steps=min(row.steps, longest)) for row in rows]
     if given["tier"] == "core":
         rows = [replace(row, tier="core") for row in rows]
-    else:
-        rows = [replace(row, in_turn=False) for row in rows]
     gaps = tuple(
         gap
         for kind in ("skip", "xfail")
