@@ -73,7 +73,7 @@ def test_there_and_back_is_bit_for_bit(tmp_path: Path, kind: str, prefix: str) -
 def test_onnx_runtime_runs_it(tmp_path: Path, kind: str, lengths: Sequence[int] | None, start: str) -> None:
     """Also with lengths of 0, and with those outside 0..T, which the graph clips."""
     case, settings = WRITTEN[kind]
-    net, x, state = case.lstm(**settings), case.x(), case.replace(start=start).state()
+    net, x, state = case.lstm(**settings), case.x(), case.replace(start=start).arguments().get("state")
     lx.save(tmp_path / "net.onnx", net)
     given = {"x": x}
     clipped = None
@@ -170,6 +170,7 @@ def test_settings_that_do_not_go_with_the_nodes_are_refused(tmp_path: Path) -> N
         Case(dtype="float32"),
         Case(dtype="float32", num_layers=3, bias=()),
         Case(dtype="float32", num_layers=2, bidirectional=True),
+        Case(dtype="float32", num_layers=2, start="absent"),
     ],
     ids=str,
 )
@@ -178,12 +179,13 @@ def test_what_torchs_exporter_leaves(tmp_path: Path, case: Case, folded: bool) -
 
     for batch_first in (False, True):
         module = torch_module(case.replace(batch_first=batch_first)).eval()
-        x, state = torch.tensor(case.x()), tuple(map(torch.tensor, case.state()))
-        torch.onnx.export(module, (x.swapaxes(0, 1) if batch_first else x, state), str(tmp_path / "net.onnx"),
+        x, given = torch.tensor(case.x()), case.arguments().get("state")
+        state = [] if given is None else [tuple(map(torch.tensor, given))]
+        torch.onnx.export(module, (x.swapaxes(0, 1) if batch_first else x, *state), str(tmp_path / "net.onnx"),
                           dynamo=False, do_constant_folding=folded)  # fmt: skip
         net = lx.load(tmp_path / "net.onnx")
         assert net.num_layers == case.num_layers
-        assert_equal(flat(net(case.x(), case.state())), torch_answer(case), 1e-6)
+        assert_equal(flat(net(case.x(), given)), torch_answer(case), 1e-6)
 
 
 def layers_of(case: Case) -> list[dict[str, np.ndarray]]:

@@ -259,7 +259,8 @@ def _starts_from_a_layer(node: _Node) -> bool:
         producer = owner.producers[name]
         if producer.op_type == "LSTM":
             return True
-        todo += producer.input
+        if producer.op_type != "Shape":  # torch makes zeros for as many rows as what is below has
+            todo += producer.input
     return False
 
 
