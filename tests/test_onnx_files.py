@@ -434,6 +434,31 @@ def test_weights_in_a_file_beside(tmp_path: Path) -> None:
         lx.load(tmp_path / "in" / "net.onnx")
 
 
+@pytest.mark.parametrize("constants", ["initialisers", "nodes"])
+def test_the_file_beside_is_the_models_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constants: str
+) -> None:
+    """Not one of that name where the caller happens to be. How much may be read of it is counted by its own size."""
+    import onnx
+
+    case = Case(dtype="float32", hidden_size=40)
+    (arrays,) = layers_of(case)
+    nodes = [node("LSTM", "x W R B", "Y", hidden_size=40)]
+    if constants == "nodes":
+        values = {name: onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()}
+        nodes, arrays = [*(node("Constant", "", name, value=value) for name, value in values.items()), *nodes], {}
+    write_graph(tmp_path / "plain.onnx", nodes, arrays)
+    onnx.save(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", save_as_external_data=True,
+              location="weights.bin", size_threshold=0, convert_attribute=True)  # fmt: skip
+    decoy = tmp_path / "elsewhere" / "weights.bin"
+    decoy.parent.mkdir()
+    decoy.write_bytes(bytes((tmp_path / "weights.bin").stat().st_size))
+    monkeypatch.chdir(decoy.parent)
+    monkeypatch.setattr("lstm_xp.convert._contents.EXPANSION", 2)
+    monkeypatch.setattr("lstm_xp.convert._contents.ALWAYS_ALLOWED", 0)
+    assert_same_weights(lx.load(tmp_path / "net.onnx"), case.lstm())
+
+
 REFUSED: dict[str, tuple[Sequence[Any], dict[str, Any], str]] = {
     "unknown attribute": (
         (("LSTM", "x W R B", "Y", {"zoneout": 0.1}),),
