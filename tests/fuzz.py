@@ -134,7 +134,7 @@ def changed_member(data: bytes, rng: random.Random) -> bytes:
 
 
 def doubled() -> bytes:
-    """Return a pickle's operations that make a tuple of two tuples, each of two others, and so on: 2**28 in 28 steps."""
+    """Return a pickle's operations that make a tuple of two, each of two others, and so on: 2**28 in 28 steps."""
     put, get = b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f"
     return b")" + put + (get + b"\x86" + put) * 28
 

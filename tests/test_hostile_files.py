@@ -132,8 +132,16 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: npz(b"\x93NUMPY\x09\x00" + bytes(99)),
         r"an array has the format \(9, 0\), expected one of",
     ),
-    "a doubled persistent id": (".pt", lambda: pt(b"\x80\x02" + DOUBLED + b"Q."), "a persistent id is a tuple, expected"),
-    "a doubled name": (".pt", lambda: pt(b"\x80\x04" + DOUBLED + b"\x8c\x01a\x93."), "it asks for a str of a tuple, exp"),
+    "a doubled persistent id": (
+        ".pt",
+        lambda: pt(b"\x80\x02" + DOUBLED + b"Q."),
+        "a persistent id is a tuple, expected",
+    ),
+    "a doubled name": (
+        ".pt",
+        lambda: pt(b"\x80\x04" + DOUBLED + b"\x8c\x01a\x93."),
+        "it asks for a str of a tuple, exp",
+    ),
     "a doubled key": (
         ".pt",
         lambda: pt(b"\x80\x02ccollections\nOrderedDict\n](" + DOUBLED + b"K\x01\x86e\x85R."),

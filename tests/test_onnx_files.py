@@ -435,9 +435,7 @@ def test_weights_in_a_file_beside(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("constants", ["initialisers", "nodes"])
-def test_the_file_beside_is_the_models_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constants: str
-) -> None:
+def test_the_file_beside_is_the_models_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constants: str) -> None:
     """Not one of that name where the caller happens to be. How much may be read of it is counted by its own size."""
     import onnx
 
