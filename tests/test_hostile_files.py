@@ -163,6 +163,11 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         "its dicts and lists are nested without end",
     ),
     "deep JSON": (".keras", lambda: keras("[" * 10**5), "is not a readable .keras file: maximum recursion depth"),
+    "much JSON": (
+        ".keras",
+        lambda: keras(f"[{'[],' * 2**21}1]"),
+        "its config.json has 6291459 bytes, expected no more",
+    ),
     "deep layers": (
         ".keras",
         lambda: keras('{"class_name":"x","config":{"name":"x","layer":' * 300 + "0" + "}}" * 300),

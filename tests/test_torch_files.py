@@ -286,7 +286,9 @@ def test_other_archives(tmp_path: Path) -> None:
     save(torch_module(CASE).state_dict(), tmp_path / "net.pt")
     good = (tmp_path / "net.pt").read_bytes()
     changed_member(tmp_path / "net.pt", "/data/0", lambda data: data[:-4])
-    with pytest.raises(ValueError, match="net.pt: its storage '0' has 316 bytes, expected 80 of torch.FloatStorage"):
+    with pytest.raises(
+        ValueError, match="net.pt: `weight_ih_l0`: its storage '0' has 316 bytes, expected 80 of torch.FloatStorage"
+    ):
         lx.load(tmp_path / "net.pt")
     (tmp_path / "net.pt").write_bytes(good)
     changed_member(tmp_path / "net.pt", "/data/0", lambda data: data, zipfile.ZIP_DEFLATED)

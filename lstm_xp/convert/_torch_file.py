@@ -17,7 +17,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from lstm_xp.convert._contents import StateDict
+from lstm_xp.convert._contents import Lazy, StateDict
 from lstm_xp.convert._pickle import Ignored, key_text, read_pickle
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -75,23 +75,6 @@ class _Tensor:
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
 
 
-class _Arrays(Mapping[str, Any]):
-    """The arrays of tensors. Storages are read when one is asked for, and once."""
-
-    def __init__(self, tensors: Mapping[str, _Tensor], numbers: Callable[[_Storage], np.ndarray]) -> None:
-        self._tensors, self._numbers = tensors, cache(numbers)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        tensor = self._tensors[name]
-        return tensor.of(self._numbers(tensor.storage))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
-
-
 def read(path: Path) -> StateDict:
     """Read the tensors of a file that ``torch.save`` wrote."""
     with path.open("rb") as file:
@@ -105,7 +88,9 @@ def read(path: Path) -> StateDict:
         raise ValueError(msg)
     tensors = dict(_named_tensors(data, 16 * size))
     halves = frozenset(name for name, tensor in tensors.items() if tensor.storage.kind == _BFLOAT16)
-    return StateDict(_Arrays(tensors, numbers), size, {}, halves)
+    numbers = cache(numbers)  # several tensors may be views of one storage
+    arrays = Lazy(tensors, lambda name: tensors[name].of(numbers(tensors[name].storage)))
+    return StateDict(arrays, size, {}, halves)
 
 
 def _read_zip(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
