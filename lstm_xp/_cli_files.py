@@ -17,6 +17,8 @@ from lstm_xp.convert._files import FORMS, errors_naming, open_contents, save_arr
 
 # What `to_X` of these returns are arrays.
 FRAMEWORKS = tuple(sorted(name.removeprefix("to_") for name in convert.__all__ if name.startswith("to_")))
+# Of these the arrays are not all: direction and options are in a configuration or in attributes.
+_MORE_THAN_ARRAYS = ("keras", "onnx")
 _COLUMNS = ("prefix", "layers", "directions", "input", "hidden", "projection", "dtype", "parameters", "settings")
 
 
@@ -44,6 +46,7 @@ def add_commands(commands: Any) -> None:
     into.add_argument("source", metavar="IN", help=known)
     into.add_argument("target", metavar="OUT", help=".npz, .safetensors, .onnx")
     into.add_argument("--prefix", metavar="P", help="which LSTM; needed if there are several")
+    into.add_argument("--dtype", metavar="DTYPE", help="convert the weights to it")
     into.add_argument(
         "--to",
         metavar="FRAMEWORK",
@@ -98,6 +101,11 @@ def _settings(net: LSTM) -> Iterator[str]:
     for name in ("peephole", "norm"):
         if getattr(net.weights[0][0], name) is not None:
             yield name
+    yield from _option_settings(net)
+
+
+def _option_settings(net: LSTM) -> Iterator[str]:
+    """Yield what the options say that is not torch's."""
     both = (net.options,) if isinstance(net.options, CellOptions) else net.options
     for which, each in zip(("",) if len(both) == 1 else ("forward ", "backward "), both, strict=True):
         for field in fields(each):
@@ -106,11 +114,16 @@ def _settings(net: LSTM) -> Iterator[str]:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    net = convert.load(options.source, prefix=options.prefix)
-    if options.to in (None, "torch"):
+    net = convert.load(options.source, prefix=options.prefix, dtype=options.dtype)
+    if options.to in (None, "torch") or (options.to == "onnx" and Path(options.target).suffix == ".onnx"):
         convert.save(options.target, net)
         names = len(net.state_dict())
     else:
+        lost = [*(["reverse=True"] if net.reverse else []), *_option_settings(net)]
+        if lost and options.to in _MORE_THAN_ARRAYS:
+            msg = f"{options.target}: the arrays of {options.to} do not say {', '.join(lost)}; a file that is written"
+            msg += " without --to does"
+            raise ValueError(msg)
         arrays = dict(_named(getattr(convert, f"to_{options.to}")(net), ""))
         arrays = {name or options.to: array for name, array in arrays.items()}
         save_arrays(options.target, arrays)

@@ -8,6 +8,7 @@ child process does it, so that a crash is a finding like any other; what was fou
 
 import argparse
 import io
+import pickletools
 import random
 import resource
 import signal
@@ -120,7 +121,8 @@ def changed_member(data: bytes, rng: random.Random) -> bytes:
         members = {info.filename: archive.read(info) for info in archive.infolist()}
         comment = archive.comment
     name = rng.choice([name for name in members if members[name]])
-    members[name] = (changed_hdf5 if name.endswith(".h5") else changed)(members[name], rng)
+    ways = {".h5": [changed_hdf5], ".pkl": [changed, with_doubled]}.get(Path(name).suffix, [changed])
+    members[name] = rng.choice(ways)(members[name], rng)
     stream = io.BytesIO()
     with zipfile.ZipFile(
         stream, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
@@ -129,6 +131,20 @@ def changed_member(data: bytes, rng: random.Random) -> bytes:
             archive.writestr(name, content)
         archive.comment = changed(comment, rng)[:65535] if comment and rng.random() < 0.2 else comment
     return stream.getvalue()
+
+
+def doubled() -> bytes:
+    """Return a pickle's operations that make a tuple of two, each of two others, and so on: 2**28 in 28 steps."""
+    put, get = b"r\xff\xff\xff\x7f", b"j\xff\xff\xff\x7f"
+    return b")" + put + (get + b"\x86" + put) * 28
+
+
+def with_doubled(data: bytes, rng: random.Random) -> bytes:
+    """Return a pickle that has such a tuple in place of a number, a string, or something that it had before."""
+    places = [(operation.name, place) for operation, _, place in pickletools.genops(data)]
+    values = ("BININT", "BININT1", "BINUNICODE", "BINGET", "EMPTY_TUPLE", "NEWFALSE")
+    k = rng.choice([k for k, (name, _) in enumerate(places) if name in values])
+    return data[: places[k][1]] + doubled() + data[places[k + 1][1] :]
 
 
 def rewired(data: bytes, rng: random.Random) -> bytes:

@@ -78,6 +78,31 @@ def test_convert(folder: Path, capsys: pytest.CaptureFixture[str], target: str, 
         assert np.array_equal(back.state_dict()[name], array)
 
 
+@pytest.mark.needs("onnx")
+def test_an_onnx_file_is_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whether or not that is said twice; and it says what the arrays do not."""
+    lx.save("net.npz", CASE.lstm(options=OPTIONS[0]))
+    assert run(capsys, "convert", "net.npz", "out.onnx", "--to", "onnx")[0] == 0
+    assert lx.load("out.onnx").options == OPTIONS[0]
+
+
+@pytest.mark.needs("torch")
+def test_convert_bfloat16(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+
+    module = torch.nn.LSTM(5, 4, dtype=torch.bfloat16)
+    torch.save(module.state_dict(), "net.pt")
+    code, _, err = run(capsys, "convert", "net.pt", "out.npz")
+    assert code == 2
+    assert err.startswith(
+        "lstm-xp: error: net.pt holds bfloat16: `dtype` is 'bfloat16', expected a real floating dtype"
+    )
+    assert err.endswith("; dtype='float32' converts it, and xp=torch keeps it\n")
+    assert run(capsys, "convert", "net.pt", "out.npz", "--dtype", "float32")[0] == 0
+    with np.load("out.npz") as arrays:
+        assert np.array_equal(arrays["weight_hh_l0"], module.weight_hh_l0.detach().float().numpy())
+
+
 def test_convert_to_a_frameworks_names(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lx.save("one.npz", Case(dtype="float32").lstm())
     assert run(capsys, "convert", "one.npz", "out.npz", "--to", "flax")[0] == 0
@@ -108,6 +133,14 @@ MISTAKES = {
         "out.onnx: a .onnx file does not hold arrays under any names, expected .npz or .safetensors",
     ),
     "not expressible": (["convert", "projected.npz", "out.npz", "--to", "keras"], "a projection, which Keras cannot"),
+    "direction for Keras": (
+        ["convert", "reverse.npz", "out.npz", "--to", "keras"],
+        "out.npz: the arrays of keras do not say reverse=True; a file that is written without --to does",
+    ),
+    "options for ONNX": (
+        ["convert", "options.npz", "out.safetensors", "--to", "onnx"],
+        "the arrays of onnx do not say forward coupled=True, backward clip_gates=0.5; a file that",
+    ),
     "not in ONNX": (["convert", "projected.npz", "out.onnx"], "a projection, which ONNX cannot express"),
     "no folder": (["convert", "net.npz", "no/out.npz"], "No such file or directory: 'no/out.npz'"),
     "one argument": (["convert", "net.npz"], "the following arguments are required: OUT"),
@@ -119,6 +152,8 @@ def test_a_mistake_is_one_clear_line_and_exit_code_2(
     folder: Path, capsys: pytest.CaptureFixture[str], mistake: str
 ) -> None:
     lx.save("projected.npz", CASE.replace(proj_size=2).lstm())
+    lx.save("reverse.npz", Case(dtype="float32").lstm(reverse=True))
+    lx.save("options.npz", CASE.lstm(options=OPTIONS))
     np.savez("other.npz", a=np.ones(3))
     Path("broken.npz").write_bytes(b"PK\x03\x04 broken")
     before = set(folder.iterdir())

@@ -193,7 +193,7 @@ def test_broken_files(tmp_path: Path, suffix: str, kind: str) -> None:
 def test_broken_npz_files(tmp_path: Path) -> None:
     path = tmp_path / "broken.npz"
     npz_of_a_pickle(path)
-    with pytest.raises(ValueError, match="broken.npz is not a readable .npz file: Object arrays cannot be loaded"):
+    with pytest.raises(ValueError, match="broken.npz: `weight_hh_l0`: Object arrays cannot be loaded"):
         lx.load(path)
     np.savez(path, **{name: np.array(a, dtype="int64") for name, a in Case().lstm().state_dict().items()})
     with pytest.raises(TypeError, match="`weight_ih_l0` has dtype int64"):
@@ -273,6 +273,26 @@ def test_bfloat16_from_a_checkpoint(tmp_path: Path) -> None:
         lx.load(tmp_path / "mixed.safetensors", xp=torch)
     with pytest.raises(TypeError, match="`dtype` is 'bfloat16', expected a real floating dtype of numpy"):
         lx.load(tmp_path / "half.safetensors")
+
+
+@pytest.mark.needs("torch")
+def test_arrays_that_nobody_asks_for_are_not_read(tmp_path: Path) -> None:
+    """Neither objects of Python, nor numbers that NumPy does not have."""
+    import torch
+    from safetensors.torch import save_file
+
+    arrays, names = FULL.lstm().state_dict(), np.array(["a", None])
+    np.savez(tmp_path / "net.npz", **{f"enc.{name}": array for name, array in arrays.items()}, names=names)
+    tensors = {f"enc.{name}": torch.tensor(array) for name, array in arrays.items()}
+    save_file(tensors | {"f8": torch.zeros(3).to(torch.float8_e4m3fn)}, tmp_path / "net.safetensors")
+    for suffix in SUFFIXES:
+        found = lx.load(tmp_path / f"net{suffix}").state_dict()
+        assert all(np.array_equal(found[name], array) for name, array in arrays.items())
+    save_file({name: torch.zeros(16, 4).to(torch.float8_e4m3fn) for name in arrays}, tmp_path / "net.safetensors")
+    with pytest.raises(
+        TypeError, match="net.safetensors: `.*_l[01].*`: its dtype is F8_E4M3, expected F16, BF16, F32 or F64"
+    ):
+        lx.load(tmp_path / "net.safetensors")
 
 
 @pytest.mark.parametrize("comment", [b"an archive", b"\xff\xfe", b"[1]", b'{"other": "x"}'], ids=repr)

@@ -1,6 +1,7 @@
 """Files that are broken, or made to harm: a clear error, in little time and memory. `python -m tests.fuzz` goes on."""
 
 import io
+import pickle
 import random
 import time
 import tracemalloc
@@ -15,7 +16,7 @@ import pytest
 import lstm_xp as lx
 from conformance.cases import Case
 from lstm_xp.convert._files import FORMS
-from tests.fuzz import WAYS, changed, changed_member, good_files, read_all
+from tests.fuzz import WAYS, changed, changed_member, doubled, good_files, read_all
 
 pytestmark = pytest.mark.needs("h5py", "onnx", "safetensors", "torch")
 SECONDS, BYTES = 5, 2**26
@@ -87,6 +88,23 @@ def npy(shape: Any, data: bytes, dtype: str = "<f4") -> bytes:
     return stream.getvalue() + data
 
 
+DOUBLED = doubled()
+STORAGE = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x01tQ"
+
+
+def pt(pickled: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+    return stream.getvalue()
+
+
+def legacy_pt(keys: bytes) -> bytes:
+    """Return what torch.save wrote of old, without a tensor, up to the keys of the storages."""
+    before = [0x1950A86A20F9469CFC6C, 1001, {}, {}]
+    return b"".join(pickle.dumps(each, 2) for each in before) + keys
+
+
 def npz(member: bytes) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
@@ -114,7 +132,42 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: npz(b"\x93NUMPY\x09\x00" + bytes(99)),
         r"an array has the format \(9, 0\), expected one of",
     ),
+    "a doubled persistent id": (
+        ".pt",
+        lambda: pt(b"\x80\x02" + DOUBLED + b"Q."),
+        "a persistent id is a tuple, expected",
+    ),
+    "a doubled name": (
+        ".pt",
+        lambda: pt(b"\x80\x04" + DOUBLED + b"\x8c\x01a\x93."),
+        "it asks for a str of a tuple, exp",
+    ),
+    "a doubled key": (
+        ".pt",
+        lambda: pt(b"\x80\x02ccollections\nOrderedDict\n](" + DOUBLED + b"K\x01\x86e\x85R."),
+        "it has a tuple for a key",
+    ),
+    "a doubled shape": (
+        ".pt",
+        lambda: pt(b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(" + STORAGE + b"K\x00" + DOUBLED + b")tR."),
+        "a tensor has an offset, a shape or strides that are not whole numbers",
+    ),
+    "a doubled key of a storage": (
+        ".pt",
+        lambda: legacy_pt(b"\x80\x02](" + DOUBLED + b"e."),
+        "it has a tuple for a storage's key",
+    ),
+    "a long name of many": (
+        ".pt",
+        lambda: pt(pickle.dumps({"a" * 10**4: [None] * 10**5}, 2)),
+        "its dicts and lists are nested without end",
+    ),
     "deep JSON": (".keras", lambda: keras("[" * 10**5), "is not a readable .keras file: maximum recursion depth"),
+    "much JSON": (
+        ".keras",
+        lambda: keras(f"[{'[],' * 2**21}1]"),
+        "its config.json has 6291459 bytes, expected no more",
+    ),
     "deep layers": (
         ".keras",
         lambda: keras('{"class_name":"x","config":{"name":"x","layer":' * 300 + "0" + "}}" * 300),

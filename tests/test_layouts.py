@@ -369,6 +369,9 @@ def test_keras_configurations() -> None:
     assert read(activation=function).options.activations == ("sigmoid", "relu", "relu")
     with pytest.raises(ValueError, match="`activation` is 'gelu', expected one of elu, hard_sigmoid"):
         read(activation="gelu")
+    layer = {"module": "keras.layers", "class_name": "LeakyReLU", "config": {"negative_slope": 0.3}}
+    with pytest.raises(ValueError, match="`activation` is {.*'LeakyReLU'.*}, expected one of elu, hard_sigmoid"):
+        read(activation=layer)
     with pytest.raises(ValueError, match="`go_backwards` is True in several layers"):
         lx.convert.from_keras([keras(), keras(kernel=np.ones((4, 16)))], config(go_backwards=True))
 
@@ -404,6 +407,14 @@ def test_keras_cannot_express(options: dict[str, Any]) -> None:
     for refuse in (lx.convert.keras_config, lx.convert.to_keras):
         with pytest.raises(ValueError, match="`net` has options that Keras cannot express"):
             refuse(net)
+
+
+def test_keras_cannot_run_several_layers_backward() -> None:
+    """As `from_keras` says of them."""
+    for refuse in (lx.convert.keras_config, lx.convert.to_keras):
+        with pytest.raises(ValueError, match="`net` has reverse=True in 2 layers, which Keras cannot express"):
+            refuse(Case(num_layers=2).lstm(reverse=True))
+        refuse(REVERSED)
 
 
 def test_an_activation_that_keras_does_not_have() -> None:

@@ -73,7 +73,7 @@ def test_there_and_back_is_bit_for_bit(tmp_path: Path, kind: str, prefix: str) -
 def test_onnx_runtime_runs_it(tmp_path: Path, kind: str, lengths: Sequence[int] | None, start: str) -> None:
     """Also with lengths of 0, and with those outside 0..T, which the graph clips."""
     case, settings = WRITTEN[kind]
-    net, x, state = case.lstm(**settings), case.x(), case.replace(start=start).state()
+    net, x, state = case.lstm(**settings), case.x(), case.replace(start=start).arguments().get("state")
     lx.save(tmp_path / "net.onnx", net)
     given = {"x": x}
     clipped = None
@@ -170,6 +170,7 @@ def test_settings_that_do_not_go_with_the_nodes_are_refused(tmp_path: Path) -> N
         Case(dtype="float32"),
         Case(dtype="float32", num_layers=3, bias=()),
         Case(dtype="float32", num_layers=2, bidirectional=True),
+        Case(dtype="float32", num_layers=2, start="absent"),
     ],
     ids=str,
 )
@@ -178,12 +179,13 @@ def test_what_torchs_exporter_leaves(tmp_path: Path, case: Case, folded: bool) -
 
     for batch_first in (False, True):
         module = torch_module(case.replace(batch_first=batch_first)).eval()
-        x, state = torch.tensor(case.x()), tuple(map(torch.tensor, case.state()))
-        torch.onnx.export(module, (x.swapaxes(0, 1) if batch_first else x, state), str(tmp_path / "net.onnx"),
+        x, given = torch.tensor(case.x()), case.arguments().get("state")
+        state = [] if given is None else [tuple(map(torch.tensor, given))]
+        torch.onnx.export(module, (x.swapaxes(0, 1) if batch_first else x, *state), str(tmp_path / "net.onnx"),
                           dynamo=False, do_constant_folding=folded)  # fmt: skip
         net = lx.load(tmp_path / "net.onnx")
         assert net.num_layers == case.num_layers
-        assert_equal(flat(net(case.x(), case.state())), torch_answer(case), 1e-6)
+        assert_equal(flat(net(case.x(), given)), torch_answer(case), 1e-6)
 
 
 def layers_of(case: Case) -> list[dict[str, np.ndarray]]:
@@ -430,6 +432,29 @@ def test_weights_in_a_file_beside(tmp_path: Path) -> None:
     (tmp_path / "in" / "net.onnx").write_bytes(model.SerializeToString())
     with pytest.raises(ValueError, match="net.onnx"):
         lx.load(tmp_path / "in" / "net.onnx")
+
+
+@pytest.mark.parametrize("constants", ["initialisers", "nodes"])
+def test_the_file_beside_is_the_models_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, constants: str) -> None:
+    """Not one of that name where the caller happens to be. How much may be read of it is counted by its own size."""
+    import onnx
+
+    case = Case(dtype="float32", hidden_size=40)
+    (arrays,) = layers_of(case)
+    nodes = [node("LSTM", "x W R B", "Y", hidden_size=40)]
+    if constants == "nodes":
+        values = {name: onnx.numpy_helper.from_array(array, name) for name, array in arrays.items()}
+        nodes, arrays = [*(node("Constant", "", name, value=value) for name, value in values.items()), *nodes], {}
+    write_graph(tmp_path / "plain.onnx", nodes, arrays)
+    onnx.save(onnx.load(tmp_path / "plain.onnx"), tmp_path / "net.onnx", save_as_external_data=True,
+              location="weights.bin", size_threshold=0, convert_attribute=True)  # fmt: skip
+    decoy = tmp_path / "elsewhere" / "weights.bin"
+    decoy.parent.mkdir()
+    decoy.write_bytes(bytes((tmp_path / "weights.bin").stat().st_size))
+    monkeypatch.chdir(decoy.parent)
+    monkeypatch.setattr("lstm_xp.convert._contents.EXPANSION", 2)
+    monkeypatch.setattr("lstm_xp.convert._contents.ALWAYS_ALLOWED", 0)
+    assert_same_weights(lx.load(tmp_path / "net.onnx"), case.lstm())
 
 
 REFUSED: dict[str, tuple[Sequence[Any], dict[str, Any], str]] = {

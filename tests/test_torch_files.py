@@ -216,8 +216,8 @@ def tensor(
         (4, -1, (2,), (1,), r"a tensor has offset -1"),
         (4, 0, (2,), (-1,), r"a tensor has offset 0, shape \(2,\), strides \(-1,\)"),
         (4, 0, (2, 2), (1,), r"shape \(2, 2\), strides \(1,\)"),
-        (4, 0, (2.0,), (1,), r"shape \(2.0,\)"),
-        (4, 0, (True,), (1,), r"shape \(True,\)"),
+        (4, 0, (2.0,), (1,), "a shape or strides that are not whole numbers"),
+        (4, 0, (True,), (1,), "a shape or strides that are not whole numbers"),
         (
             10**12,
             0,
@@ -228,7 +228,7 @@ def tensor(
         (4, 0, (10**6, 10**6), (0, 0), "its weights would take 4000000000000 bytes, more than 32 times the file's"),
         (4, 0, (10**30,), (0,), "huge.pt"),
         (4, 0, (1,) * 100, (0,) * 100, "huge.pt"),
-        (-4, 0, (0,), (1,), "a persistent id is .* expected a storage"),
+        (-4, 0, (0,), (1,), "a persistent id is a tuple, expected one that describes a storage of"),
     ],
     ids=str,
 )
@@ -286,7 +286,9 @@ def test_other_archives(tmp_path: Path) -> None:
     save(torch_module(CASE).state_dict(), tmp_path / "net.pt")
     good = (tmp_path / "net.pt").read_bytes()
     changed_member(tmp_path / "net.pt", "/data/0", lambda data: data[:-4])
-    with pytest.raises(ValueError, match="net.pt: its storage '0' has 316 bytes, expected 80 of torch.FloatStorage"):
+    with pytest.raises(
+        ValueError, match="net.pt: `weight_ih_l0`: its storage '0' has 316 bytes, expected 80 of torch.FloatStorage"
+    ):
         lx.load(tmp_path / "net.pt")
     (tmp_path / "net.pt").write_bytes(good)
     changed_member(tmp_path / "net.pt", "/data/0", lambda data: data, zipfile.ZIP_DEFLATED)

@@ -62,8 +62,8 @@ def settings_from_keras(config: Mapping[str, Any], *, version: int = 3) -> dict[
     defaults = ("sigmoid", "tanh", "tanh")
     names = [_keras_name(config.get(role, default)) for role, default in zip(roles, defaults, strict=True)]
     for role, name in zip(roles, names, strict=True):
-        if name not in KERAS_ACTIVATIONS:
-            msg = f"`{role}` is {name!r}, expected one of {', '.join(KERAS_ACTIVATIONS)}"
+        if not isinstance(name, str) or name not in KERAS_ACTIVATIONS:  # a layer is described by a dict
+            msg = f"`{role}` is {name!r:.200}, expected one of {', '.join(KERAS_ACTIVATIONS)}"
             raise ValueError(msg)
     slope = {"hard_sigmoid": "hard_sigmoid"} if version < 3 else {}  # ONNX's own default is 0.2 and 0.5
     specs = [(KERAS_ACTIVATIONS | slope)[name] for name in names]
@@ -119,7 +119,7 @@ def keras_config(net: LSTM) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        Its options are not Keras's, or differ by direction.
+        Its options are not Keras's, or differ by direction; or several layers run backward.
 
     Examples
     --------
@@ -128,6 +128,7 @@ def keras_config(net: LSTM) -> dict[str, Any]:
     >>> config["units"], config["recurrent_activation"]
     (4, 'sigmoid')
     """
+    check_keras_directions(net)
     options = options_by_direction(net.options, 1 + net.bidirectional)
     if len(set(options)) > 1:
         msg = f"`net` has options that differ by direction, expected one configuration for both: {options}"
@@ -142,6 +143,15 @@ def keras_config(net: LSTM) -> dict[str, Any]:
         "zero_output_for_mask": net.masked_output == "zero",
         "return_sequences": True,
     }
+
+
+def check_keras_directions(net: LSTM) -> None:
+    """Raise ValueError if several layers run backward: each of Keras's would undo what the one below did."""
+    if net.reverse and net.num_layers > 1:
+        msg = (
+            f"`net` has reverse=True in {net.num_layers} layers, which Keras cannot express: each turns the time around"
+        )
+        raise ValueError(msg)
 
 
 def keras_activations(options: CellOptions) -> tuple[str, str]:

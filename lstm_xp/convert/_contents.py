@@ -1,7 +1,7 @@
 """What a file holds: LSTMs under prefixes, whatever the kind of file; and the settings that `save` stored with them."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -34,6 +34,25 @@ class Held(NamedTuple):
 
     net: LSTM
     dtype: str | None = None
+
+
+class Lazy(Mapping[str, Any]):
+    """Arrays by name, each of which is read when it is asked for; errors name it."""
+
+    def __init__(self, names: Iterable[str], read: Callable[[str], np.ndarray]) -> None:
+        self._names, self._read = dict.fromkeys(names), read
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        with errors_about(f"`{name}`"):
+            return self._read(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 class Contents(Protocol):

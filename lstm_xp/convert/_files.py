@@ -104,17 +104,22 @@ def load(
     ValueError
         It is broken, of an unknown kind, holds no LSTM or several, or one that cannot be expressed here.
     TypeError
-        An array's dtype is not real floating, or the library would change it.
+        An array's dtype is not real floating, or the library would change it or, as NumPy bfloat16, does not have it.
     """
     path = Path(path)
     contents = open_contents(path)
     prefix = _only_prefix(contents, path) if prefix is None else prefix
     with errors_naming(path):
         net, held = contents.lstm(prefix)
-    dtype = held if dtype is None else dtype
-    if xp is None and dtype is None and device is None:
+    if xp is None and dtype is None and device is None and held is None:
         return net
-    return net.to(np if xp is None else xp, dtype=dtype, device=device)
+    try:
+        return net.to(np if xp is None else xp, dtype=held if dtype is None else dtype, device=device)
+    except TypeError as error:
+        if held is None or dtype is not None:
+            raise
+        msg = f"{path} holds {held}: {error}; dtype='float32' converts it, and xp=torch keeps it"
+        raise TypeError(msg) from error
 
 
 def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:

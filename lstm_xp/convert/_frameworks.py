@@ -17,7 +17,13 @@ from lstm_xp._namespace import array_namespace
 from lstm_xp._options import CellOptions, options_by_direction
 from lstm_xp._typing import Array
 from lstm_xp._weights import Sizes, cell_shapes, state_dict_name
-from lstm_xp.convert._attributes import keras_activations, onnx_attributes, settings_from_keras, settings_from_onnx
+from lstm_xp.convert._attributes import (
+    check_keras_directions,
+    keras_activations,
+    onnx_attributes,
+    settings_from_keras,
+    settings_from_onnx,
+)
 from lstm_xp.convert._codec import array_shape, check_expressible, decode, encode, flatten, place_name
 from lstm_xp.convert._layouts import (
     CHAINER,
@@ -654,9 +660,11 @@ def to_keras(net: LSTM) -> Any:
     TypeError
         It is no LSTM.
     ValueError
-        It has what Keras cannot express: layer norm, a projection, peepholes, or some of the options.
+        It has what Keras cannot express: layer norm, a projection, peepholes, some of the options, or several layers
+        that run backward.
     """
     check_expressible(net, KERAS, ("reverse", "options"))
+    check_keras_directions(net)
     for options in options_by_direction(net.options, 1 + net.bidirectional):
         keras_activations(options)
     layers = [[list(encode(((cell,),), KERAS).values()) for cell in layer] for layer in net.weights]

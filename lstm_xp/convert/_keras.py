@@ -24,6 +24,7 @@ from lstm_xp.convert._frameworks import from_keras
 
 _LAYERS = ("LSTM", "LSTMCell", "CuDNNLSTM", "RNN", "Bidirectional")
 _CELL = re.compile(r"lstm_cell(_\d+)?|cell")
+_LARGEST_JSON = 2**22
 _Opener = Callable[[], AbstractContextManager[Any]]
 
 
@@ -60,11 +61,19 @@ def _read_archive(path: Path) -> Model:
     size = path.stat().st_size
     with zipfile.ZipFile(path) as archive:
         check_expansion(sum(member.file_size for member in archive.infolist()), size, "what it unpacks to")
-        version = json.loads(archive.read("metadata.json"))["keras_version"]
-        model = json.loads(archive.read("config.json"))
+        version = _json(archive, "metadata.json")["keras_version"]
+        model = _json(archive, "config.json")
     layers, opener = _described(model), partial(_open_archive, path)
     with opener() as file:
         return _model(file, "", opener, size, version, lambda place: layers.get("/".join(place)))
+
+
+def _json(archive: zipfile.ZipFile, name: str) -> Any:
+    """Return the JSON of a member; as Python's objects it takes some twenty times its size."""
+    if (size := archive.getinfo(name).file_size) > _LARGEST_JSON:
+        msg = f"its {name} has {size} bytes, expected no more than {_LARGEST_JSON}"
+        raise ValueError(msg)
+    return json.loads(archive.read(name))
 
 
 def _open(path: Path) -> Any:

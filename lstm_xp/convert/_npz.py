@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from lstm_xp.convert._contents import METADATA_KEY, Arrays, Metadata, StateDict, check_expansion, decode_settings
+from lstm_xp.convert._contents import METADATA_KEY, Arrays, Lazy, Metadata, StateDict, check_expansion, decode_settings
 
 # The metadata is JSON in the archive's comment, where np.load does not take it for an array.
 _OUR_COMMENT = f'{{"{METADATA_KEY}":'.encode()
@@ -28,10 +28,11 @@ def read(path: Path) -> StateDict:
             raise ValueError(msg)
         members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
         check_expansion(sum(member.file_size for member in members), size, "what it unpacks to")
-        arrays = {member.filename.removesuffix(".npy"): _read_array(archive.read(member)) for member in members}
+        # Each becomes an array when it is asked for: those beside an LSTM may be of Python objects, which are not read.
+        data = {member.filename.removesuffix(".npy"): archive.read(member) for member in members}
     # A comment may be anybody's; one that begins like ours must be whole.
     metadata = json.loads(comment) if comment.startswith(_OUR_COMMENT) else {}
-    return StateDict(arrays, size, decode_settings(metadata))
+    return StateDict(Lazy(data, lambda name: _read_array(data[name])), size, decode_settings(metadata))
 
 
 def _read_array(data: bytes) -> np.ndarray:

@@ -46,13 +46,15 @@ class _Room:
         check_expansion(self._made, sum(self._sizes.values()), f"{name!r} and the constants before it")
 
     def load(self, tensor: Any) -> None:
-        """Read the data of a tensor from the file beside."""
-        from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
+        """Read the data of a tensor, if they are in a file beside."""
+        from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor, uses_external_data
 
-        load_external_data_for_tensor(tensor, str(self.folder))  # which refuses what is not in the folder
-        location = ExternalDataInfo(tensor).location
-        self._sizes[location] = (self.folder / location).stat().st_size
-        self.take(len(tensor.raw_data), tensor.name)
+        if uses_external_data(tensor):
+            location = ExternalDataInfo(tensor).location
+            load_external_data_for_tensor(tensor, str(self.folder))  # which refuses what is not in the folder
+            tensor.data_location = tensor.DEFAULT  # so that nobody looks for the file in the current folder
+            self._sizes[location] = (self.folder / location).stat().st_size
+            self.take(len(tensor.raw_data), tensor.name)
 
 
 @dataclass
@@ -74,7 +76,6 @@ class _Scope:
     def constant(self, name: str, depth: int = 0) -> np.ndarray:
         """Return the constant of a name."""
         from onnx import numpy_helper
-        from onnx.external_data_helper import uses_external_data
 
         if name in self.folded:
             return self.folded[name]
@@ -83,8 +84,7 @@ class _Scope:
             raise ValueError(msg)
         if name in self.initialisers:
             tensor = self.initialisers[name]
-            if uses_external_data(tensor):
-                self.room.load(tensor)
+            self.room.load(tensor)
             array: np.ndarray = numpy_helper.to_array(tensor)
         elif name in self.producers:
             array = self._fold(self.producers[name], name, depth)
@@ -105,6 +105,8 @@ class _Scope:
             known = ", ".join(sorted(_FOLDED))
             msg = f"{name!r} is computed by {node.op_type}, expected a constant, or one after {known}"
             raise ValueError(msg)
+        for attribute in node.attribute:
+            self.room.load(attribute.t)
         given = {each: self.constant(each, depth + 1) for each in node.input if each}
         if node.op_type == "Mul" and any(array.ndim > 1 or array.size > 8 for array in given.values()):
             msg = f"{name!r} is a product, expected a constant"
@@ -259,7 +261,8 @@ def _starts_from_a_layer(node: _Node) -> bool:
         producer = owner.producers[name]
         if producer.op_type == "LSTM":
             return True
-        todo += producer.input
+        if producer.op_type != "Shape":  # torch makes zeros for as many rows as what is below has
+            todo += producer.input
     return False
 
 

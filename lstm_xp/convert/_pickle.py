@@ -18,7 +18,8 @@ _ARGUMENT = {
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-# A tuple as a key would be hashed, which takes for ever when tuples are nested in the right way.
+# A tuple that holds another one twice, which does so again, takes for ever to be hashed, compared or shown: whatever a
+# stream gives is asked for its type first.
 _KEYS = (str, int, float, bool, bytes, type(None))
 
 
@@ -110,7 +111,7 @@ def read_pickle(file: Any, allowed: Mapping[str, Any], persistent: Callable[[Any
                 stack[-1].extend(items)
             elif name in ("GLOBAL", "STACK_GLOBAL"):
                 module, attribute = argument.split(" ", 1) if name == "GLOBAL" else (stack.pop(-2), stack.pop())
-                stack.append(_look_up(f"{module}.{attribute}", allowed))
+                stack.append(_look_up(module, attribute, allowed))
             elif name == "REDUCE":
                 stack.append(call(stack.pop()))
             elif name == "BUILD":
@@ -138,14 +139,40 @@ def _set_items(target: Any, items: list[Any]) -> Any:
         msg = "it sets items of what is no dict"
         raise ValueError(msg)
     for key, value in zip(items[::2], items[1::2], strict=True):
-        if not isinstance(key, _KEYS):
-            msg = f"it has a {type(key).__name__} for a key"
-            raise ValueError(msg)
-        target[str(key)] = value
+        target[key_text(key)] = value
     return target
 
 
-def _look_up(name: str, allowed: Mapping[str, Any]) -> Any:
+def key_text(key: Any) -> str:
+    """
+    Return what stands for the key of a dict.
+
+    Parameters
+    ----------
+    key : object
+        The key.
+
+    Returns
+    -------
+    str
+        Its text.
+
+    Raises
+    ------
+    ValueError
+        It is neither a string nor a number.
+    """
+    if not isinstance(key, _KEYS):
+        msg = f"it has a {type(key).__name__} for a key"
+        raise ValueError(msg)
+    return str(key)
+
+
+def _look_up(module: Any, attribute: Any, allowed: Mapping[str, Any]) -> Any:
+    if not isinstance(module, str) or not isinstance(attribute, str):
+        msg = f"it asks for a {type(attribute).__name__} of a {type(module).__name__}, expected names"
+        raise ValueError(msg)
+    name = f"{module}.{attribute}"
     if name not in allowed:
         msg = f"it asks for {name!r}, which is not run; expected tensors alone, as torch.save writes of a state_dict()"
         raise ValueError(msg)

@@ -1,11 +1,12 @@
 """``.safetensors``, by the extra ``[files]``."""
 
+from functools import cache
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from lstm_xp.convert._contents import Arrays, Metadata, StateDict, decode_settings
+from lstm_xp.convert._contents import Arrays, Lazy, Metadata, StateDict, decode_settings
 from lstm_xp.convert._torch_file import widened
 
 
@@ -13,16 +14,23 @@ def read(path: Path) -> StateDict:
     """Read the arrays of a file."""
     from safetensors import deserialize, safe_open
 
-    with safe_open(path, framework="numpy") as file:
-        metadata = file.metadata() or {}
-        names = set(file.keys())
-        halves = frozenset(name for name in names if file.get_slice(name).get_dtype() == "BF16")
-        arrays = {name: file.get_tensor(name) for name in names - halves}
-    if halves:
-        for name, tensor in deserialize(path.read_bytes()):
-            if name in halves:
-                arrays[name] = widened(np.frombuffer(tensor["data"], "<u2")).reshape(tensor["shape"])
-    return StateDict(arrays, path.stat().st_size, decode_settings(metadata), halves)
+    file = safe_open(path, framework="numpy")
+    dtypes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118, it is no mapping
+    halves = frozenset(name for name, dtype in dtypes.items() if dtype == "BF16")
+    opened = cache(lambda: dict(deserialize(path.read_bytes())))
+
+    def read_array(name: str) -> np.ndarray:
+        if name in halves:
+            tensor = opened()[name]
+            return widened(np.frombuffer(tensor["data"], "<u2")).reshape(tensor["shape"])
+        try:
+            array: np.ndarray = file.get_tensor(name)
+        except AttributeError as error:  # NumPy has no such dtype
+            msg = f"its dtype is {dtypes[name]}, expected F16, BF16, F32 or F64"
+            raise TypeError(msg) from error
+        return array
+
+    return StateDict(Lazy(dtypes, read_array), path.stat().st_size, decode_settings(file.metadata() or {}), halves)
 
 
 def write(file: IO[bytes], arrays: Arrays, metadata: Metadata) -> None:

@@ -17,8 +17,8 @@ from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 
-from lstm_xp.convert._contents import StateDict
-from lstm_xp.convert._pickle import Ignored, read_pickle
+from lstm_xp.convert._contents import Lazy, StateDict
+from lstm_xp.convert._pickle import Ignored, key_text, read_pickle
 
 _LEGACY_MAGIC, _LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 _BFLOAT16 = "torch.BFloat16Storage"
@@ -58,7 +58,10 @@ class _Tensor:
 
     def __post_init__(self) -> None:
         numbers = (self.offset, *self.shape, *self.strides)
-        if not all(type(n) is int and n >= 0 for n in numbers) or len(self.shape) != len(self.strides):
+        if any(type(n) is not int for n in numbers):
+            msg = "a tensor has an offset, a shape or strides that are not whole numbers"
+            raise ValueError(msg)
+        if min(numbers) < 0 or len(self.shape) != len(self.strides):
             msg = f"a tensor has offset {self.offset}, shape {self.shape}, strides {self.strides}"
             raise ValueError(msg)
         last = self.offset + sum((n - 1) * stride for n, stride in zip(self.shape, self.strides, strict=True))
@@ -70,23 +73,6 @@ class _Tensor:
         """Return the view of the storage's numbers."""
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides, writeable=False)
-
-
-class _Arrays(Mapping[str, Any]):
-    """The arrays of tensors. Storages are read when one is asked for, and once."""
-
-    def __init__(self, tensors: Mapping[str, _Tensor], numbers: Callable[[_Storage], np.ndarray]) -> None:
-        self._tensors, self._numbers = tensors, cache(numbers)
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        tensor = self._tensors[name]
-        return tensor.of(self._numbers(tensor.storage))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def read(path: Path) -> StateDict:
@@ -102,7 +88,9 @@ def read(path: Path) -> StateDict:
         raise ValueError(msg)
     tensors = dict(_named_tensors(data, 16 * size))
     halves = frozenset(name for name, tensor in tensors.items() if tensor.storage.kind == _BFLOAT16)
-    return StateDict(_Arrays(tensors, numbers), size, {}, halves)
+    numbers = cache(numbers)  # several tensors may be views of one storage
+    arrays = Lazy(tensors, lambda name: tensors[name].of(numbers(tensors[name].storage)))
+    return StateDict(arrays, size, {}, halves)
 
 
 def _read_zip(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.ndarray]]:
@@ -151,6 +139,9 @@ def _read_legacy(path: Path, size: int) -> tuple[Any, Callable[[_Storage], np.nd
         data = _read_pickle(file, storages)
         for key in read_pickle(file, {}):
             numel = int.from_bytes(file.read(8), "little")
+            if not isinstance(key, str):
+                msg = f"it has a {type(key).__name__} for a storage's key, expected a str"
+                raise ValueError(msg)
             if key not in storages or storages[key].numel != numel:
                 msg = f"its storage {key!r} has {numel} numbers, expected those of the tensors"
                 raise ValueError(msg)
@@ -207,7 +198,7 @@ def _read_pickle(file: Any, storages: dict[str, _Storage] | None = None) -> Any:
                 if storages is not None:
                     storages[key] = storage
                 return storage
-        msg = f"a persistent id is {str(given)[:80]}, expected a storage"
+        msg = f"a persistent id is a {type(given).__name__}, expected one that describes a storage of so many numbers"
         raise ValueError(msg)
 
     return read_pickle(file, _ALLOWED, persistent)
@@ -223,7 +214,7 @@ def _rebuild_tensor(
 
 
 def _ordered_dict(items: Any = ()) -> dict[str, Any]:
-    return Ignored((str(key), value) for key, value in items)
+    return Ignored((key_text(key), value) for key, value in items)
 
 
 # In place of the functions of these names, which are not called.
@@ -242,13 +233,14 @@ def _named_tensors(data: Any, budget: int) -> Iterator[tuple[str, _Tensor]]:
     todo = [("", 0, data)]
     while todo:
         name, depth, value = todo.pop()
-        # A container may hold another one twice, and itself: the names would never end.
-        budget -= 16 + len(name)
+        # A container may hold another one twice, and itself: the names would never end. Each of its items gets its own.
+        items = len(value) if isinstance(value, (dict, list, tuple)) else 0
+        budget -= 16 + (1 + items) * len(name)
         if budget < 0 or depth > _DEEPEST:
             msg = "its dicts and lists are nested without end"
             raise ValueError(msg)
         if isinstance(value, _Tensor):
             yield name, value
         elif isinstance(value, (dict, list)) or type(value) is tuple:
-            items = list(value.items() if isinstance(value, dict) else enumerate(value))
-            todo += [(f"{name}.{key}" if name else f"{key}", depth + 1, item) for key, item in reversed(items)]
+            pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
+            todo += [(f"{name}.{key}" if name else f"{key}", depth + 1, item) for key, item in reversed(pairs)]
