@@ -128,7 +128,8 @@ def save(path: PathLike, net: LSTM, *, prefix: str = "") -> None:
 
     In the first two the arrays are stored under torch's names. An ONNX file is a model that other runtimes run: one
     LSTM node for each layer; inputs ``x``, ``lengths``, ``h_0`` and ``c_0``, of which all but the first may be left
-    out; outputs ``output``, ``h_n`` and ``c_n``. The file appears under its name only when it is whole.
+    out; outputs ``output``, ``h_n`` and ``c_n``. One of float64 ONNX Runtime does not run. The file appears under its
+    name only when it is whole.
 
     Parameters
     ----------
