@@ -226,7 +226,9 @@ def read_all(path: Path) -> str:
     """Read every LSTM in a file; return how that ended."""
     try:
         contents = open_contents(path)
-        for prefix in contents.prefixes():
+        with errors_naming(path):
+            prefixes = contents.prefixes()
+        for prefix in prefixes:
             with errors_naming(path):
                 net, _ = contents.lstm(prefix)
             assert net.input_size > 0
