@@ -50,7 +50,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[np.ndarray, ...]]] = {
     "+": (lambda xp, a, b: a + b, (A / 3, B / 3)),
     "-": (lambda xp, a: 1.0 - a, (A,)),
     "*": (lambda xp, a, b: a * b * 0.5, (A / 3, B / 3)),
-    "/": (lambda xp, a, b: a / b, (A / 3, B / 3 + 0.1)),
+    "/": (lambda xp, a, b: a / (1.0 + b * b), (A / 3, B / 3)),
     "+ broadcasts": (lambda xp, a, b: a + b, (TALL, B[0])),
     "concat": (lambda xp, a, b: xp.concat([a, b], axis=1), (A, B)),
     "stack": (lambda xp, *arrays: xp.stack(list(arrays), axis=0), (A, B, A + 1, B + 2)),
