@@ -200,7 +200,8 @@ def _run_traced(request: Request) -> Result:
         starts = [(state[0][row], state[1][row]) for row in range(k * directions, (k + 1) * directions)]
         backward = [request.reverse or d == 1 for d in range(directions)]
         work = x.shape[1] * (layer[0].weight_ih.numel() + layer[0].weight_hh.numel())
-        if work >= MUCH and layer[0].weight_hr is None and {"h", "c"}.issuperset(request.keep):
+        products_count = x.shape[1] > 1 and work >= MUCH  # of one row LSTMCell's are slow
+        if products_count and layer[0].weight_hr is None and {"h", "c"}.issuperset(request.keep):
             found = [_step_by_step(x, *each) for each in zip(layer, starts, backward, strict=True)]
             insides, finals_of_layer = [inside for inside, _ in found], [final for _, final in found]
             output = torch.cat([inside["h"] for inside in insides], dim=2)
