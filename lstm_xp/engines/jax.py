@@ -87,7 +87,10 @@ def _run_plain(
     columns = input_first or elements > LARGE
     inputs = _Inputs(x, weights.weight_ih, weights.weight_hh, total_bias(weights), *start, valid)
     final, states = _scan(_Layout(columns, input_first, reverse, cells), inputs)
-    return final, states[0], states[1] if cells else None
+    if not cells:
+        return final, states, None
+    h, c = jnp.split(states, 2, axis=2)
+    return final, h, c
 
 
 class _Layout(NamedTuple):
@@ -103,9 +106,11 @@ class _Layout(NamedTuple):
         """The features' axis within one step."""
         return 0 if self.columns else 1
 
-    def shown(self, state: State) -> tuple[Array, ...]:
-        """Return what is wanted of the state after a step."""
-        return tuple(map(self.turn, state if self.cells else state[:1]))
+    def shown(self, state: State) -> Array:
+        """Return what is wanted of the state after a step, side by side."""
+        # One array: two would be written by calls that do not wait for each other, and then XLA's executor on CPUs
+        # keeps account of what each call of a step waits for, which takes as long as half of a small step.
+        return self.turn(jnp.concatenate(state, axis=self.axis) if self.cells else state[0])
 
     def turn(self, array: Array) -> Array:
         """Return (batch, features) as a step has it, or the other way around."""
@@ -146,15 +151,13 @@ class _Slopes(NamedTuple):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _scan(layout: _Layout, inputs: _Inputs) -> tuple[State, tuple[Array, ...]]:
-    """Return the final state and all hidden states, with the cell states if they are wanted."""
+def _scan(layout: _Layout, inputs: _Inputs) -> tuple[State, Array]:
+    """Return the final state and all hidden states, beside them the cell states if they are wanted."""
     final, (states, _) = _scan_with(layout, inputs, slopes=False)
     return final, states
 
 
-def _scan_with(
-    layout: _Layout, inputs: _Inputs, *, slopes: bool
-) -> tuple[State, tuple[tuple[Array, ...], _Slopes | None]]:
+def _scan_with(layout: _Layout, inputs: _Inputs, *, slopes: bool) -> tuple[State, tuple[Array, _Slopes | None]]:
     """Return the final state and, of each step, what `_scan` returns and the derivatives, if they are wanted."""
     x, w_ih, w_hh, bias, h, c, valid = inputs
     axis, turn = layout.axis, layout.turn
@@ -169,9 +172,7 @@ def _scan_with(
         w = layout.factor(jnp.concatenate([w_ih, w_hh], axis=1))
         b = turn(b[None])
 
-    def step(
-        carry: State, inputs: tuple[Array, Array | None]
-    ) -> tuple[State, tuple[tuple[Array, ...], _Slopes | None]]:
+    def step(carry: State, inputs: tuple[Array, Array | None]) -> tuple[State, tuple[Array, _Slopes | None]]:
         (h_old, c_old), (x_t, valid_t) = carry, inputs
         if layout.input_first:
             z = turn(x_t) + layout.multiply(w, h_old)
@@ -197,13 +198,13 @@ def _scan_with(
 def _scan_jvp(layout: _Layout, primals: tuple[_Inputs], tangents: tuple[_Inputs]) -> Any:
     (inputs,), (dots,) = primals, tangents
     final, (states, slopes) = _scan_with(layout, inputs, slopes=True)
-    output = states[0]
+    output = states[:, :, : inputs.w_hh.shape[1]]
     before = (output[1:], inputs.h[None]) if layout.reverse else (inputs.h[None], output[:-1])
     u = _project(dots.x, inputs.w_ih) + _project(inputs.x, dots.w_ih) + _project(jnp.concatenate(before), dots.w_hh)
     u = u if dots.bias is None else u + dots.bias
     turn, w = layout.turn, layout.factor(inputs.w_hh)
 
-    def step(carry: State, steps: tuple[Array, _Slopes, Array | None]) -> tuple[State, tuple[Array, ...]]:
+    def step(carry: State, steps: tuple[Array, _Slopes, Array | None]) -> tuple[State, Array]:
         (h_old, c_old), (u_t, by, valid_t) = carry, steps
         z = turn(u_t) + layout.multiply(w, h_old)
         i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)
