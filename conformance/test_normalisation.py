@@ -37,7 +37,10 @@ CASES = (
     (True, Case(time=3, batch=None, bias=("bias_hh",), start="absent", norm="joint", dtype="float32")),
     (False, Case(time=3, batch=None, bias=("bias_ih",), start="absent", norm="each")),
     (True, Case(time=3, proj_size=2, peephole=True, batch_first=True, start="one", reverse=True, norm="joint")),
-    (False, Case(time=3, num_layers=2, bidirectional=True, proj_size=3, valid="lengths", batch=4, norm="joint")),
+    (
+        False,
+        Case(time=3, num_layers=2, bidirectional=True, proj_size=3, valid="lengths", batch=4, bias=(), norm="joint"),
+    ),
     (True, Case(time=3, num_layers=2, bidirectional=True, valid="lengths", batch=4, bias=(), norm="each")),
     (False, Case(time=3, peephole=True, valid="mask", masked_output="hold", resets=True, norm="each", dtype="float32")),
 )
@@ -69,16 +72,26 @@ def test_with_other_options(backend: Backend, name: str, check: Checker) -> None
     check(actual, expected, NORMALISED[case.dtype])
 
 
+@pytest.mark.parametrize("batch", [(), (6,), (2, 3)], ids=str)
 @in_forms(*FORMS)
-def test_one_step(backend: Backend, gates: str, carry: bool, check: Checker) -> None:
-    case = Case(time=1, norm=gates, peephole=True, dtype=backend.dtypes[0])
+def test_one_step(backend: Backend, gates: str, carry: bool, batch: tuple[int, ...], check: Checker) -> None:
+    case = Case(time=1, batch=6 if batch else 1, norm=gates, peephole=True, dtype=backend.dtypes[0])
     options = {"norm_carry": carry, "norm_gates": gates}
-    ((weights,),), x = map_arrays(backend.array, (case.weights(), case.x()[0]))
-    state = tuple(backend.array(array[0]) for array in case.state())
+    ((weights,),) = map_arrays(backend.array, case.weights())
+    shaped = lambda array: array.reshape(*batch, array.shape[-1])
+    x, h, c = (backend.array(shaped(array[0])) for array in (case.x(), *case.state()))
     step = lambda x, h, c: lx.lstm_cell(x, weights, (h, c), options=lx.CellOptions(**options))
-    _, h, c = textbook.answer(case, textbook.Variant(**options))
-    actual = as_numpy(backend, backend.call(step, x, *state), x, ("h", "c"))
-    check(actual, (h[0], c[0]), NORMALISED[case.dtype], ("h", "c"))
+    expected = [shaped(array[0]) for array in textbook.answer(case, textbook.Variant(**options))[1:]]
+    actual = as_numpy(backend, backend.call(step, x, h, c), x, ("h", "c"))
+    check(actual, expected, NORMALISED[case.dtype], ("h", "c"))
+
+
+def test_nothing_said_is_joint_gates_and_the_cell_state_shown(backend: Backend, check: Checker) -> None:
+    case = fit(Case(time=2, norm="joint", dtype=backend.dtypes[0]), backend)
+    arrays, weights = map_arrays(backend.array, (case.arguments(), case.weights()))
+    result = as_numpy(backend, forward(case, backend, weights, arrays, options=lx.CellOptions()), arrays["x"])
+    variant = textbook.Variant(norm_gates="joint", norm_carry=False, norm_eps=1e-5)
+    check(result, textbook.answer(case, variant), NORMALISED[case.dtype])
 
 
 @in_forms(("joint", True), ("each", False))

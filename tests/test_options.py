@@ -117,3 +117,13 @@ def test_options_compare_and_hash_by_meaning() -> None:
         activations=(("hard_sigmoid", 0.2, 0.5), "Tanh", ("tanh",))
     )
     assert len({lx.CellOptions(), lx.CellOptions(clip_cell=float("inf"))}) == 1
+
+
+def test_options_show_what_is_not_torchs() -> None:
+    assert repr(lx.CellOptions()) == "CellOptions()"
+    assert repr(lx.CellOptions(coupled=True, norm_eps=1e-3)) == "CellOptions(coupled=True, norm_eps=0.001)"
+
+
+def test_eps_may_be_zero_and_is_a_python_number() -> None:
+    assert lx.CellOptions(norm_eps=0).norm_eps == 0.0
+    assert type(lx.CellOptions(norm_eps=np.float32(0.5)).norm_eps) is float

@@ -44,6 +44,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             '("weight_hh", "(4*hidden_size, proj_size or hidden_size)"), ("weight_hr", "(proj_size, hidden_size)"),',
             '(("weight_hr", "(proj_size, hidden_size)")), (("weight_hh", "(4*hidden_size, proj_size or hidden_size)")),',  # noqa: E501
         ),
+        Key(
+            "_options.py",
+            "tuple",
+            'for name, (one, other) in (("peephole_output", ("new", "old")), ("norm_gates", ("joint", "each"))):',
+            'for name, (one, other) in ((("norm_gates", ("joint", "each"))), (("peephole_output", ("new", "old")))):',
+        ),
     ),
     "the standard's default": (
         Key(
@@ -99,6 +105,20 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "sibling",
             "c = xp.zeros_like(z[..., : weights.weight_hh.shape[0] // 4])",
             "c = xp.zeros_like(z[..., : weights.weight_ih.shape[0] // 4])",
+        ),
+        Key(
+            "_cell.py",
+            "sibling",
+            "norm, n = weights.norm, weights.weight_hh.shape[0] // 4",
+            "norm, n = weights.norm, weights.weight_ih.shape[0] // 4",
+        ),
+    ),
+    "with joint gates the biases are added to a sum, in which order does not matter but for rounding": (
+        Key(
+            "_cell.py",
+            "operand",
+            'return weights.norm is not None and options.norm_gates == "each"',
+            "return ((weights.norm is not None))",
         ),
     ),
     "at 0, where there is no derivative, both branches give 0": (
