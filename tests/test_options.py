@@ -12,6 +12,7 @@ from conformance import textbook
 from conformance.cases import Case
 from conformance.compare import assert_equal, flat
 from conformance.strategies import cases
+from lstm_xp._options import is_neutral
 
 settings.register_profile("lstm_xp", deadline=None, max_examples=60, derandomize=True)
 settings.load_profile("lstm_xp")
@@ -127,3 +128,23 @@ def test_options_show_what_is_not_torchs() -> None:
 def test_eps_may_be_zero_and_is_a_python_number() -> None:
     assert lx.CellOptions(norm_eps=0).norm_eps == 0.0
     assert type(lx.CellOptions(norm_eps=np.float32(0.5)).norm_eps) is float
+
+
+@pytest.mark.parametrize("neutral", [{}, *NEUTRAL[-2:]], ids=str)
+def test_what_changes_nothing_is_left_to_kernels_without_options(neutral: dict[str, Any]) -> None:
+    assert is_neutral(lx.CellOptions(**neutral))
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"activations": ("hard_sigmoid", "tanh", "tanh")},
+        {"clip_gates": 0.4},
+        {"clip_cell": 0.6},
+        {"clip_proj": 0.2},
+        {"coupled": True},
+    ],
+    ids=str,
+)
+def test_each_variant_is_kept_from_kernels_without_options(variant: dict[str, Any]) -> None:
+    assert not is_neutral(lx.CellOptions(**variant))

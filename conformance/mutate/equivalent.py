@@ -113,6 +113,14 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "norm, n = weights.norm, weights.weight_ih.shape[0] // 4",
         ),
     ),
+    "it is compared with three times the same": tuple(
+        Key("_options.py", "tuple", "bounds = options.clip_gates, options.clip_cell, options.clip_proj", after)
+        for after in (
+            "bounds = options.clip_cell, options.clip_gates, options.clip_proj",
+            "bounds = options.clip_proj, options.clip_cell, options.clip_gates",
+            "bounds = options.clip_gates, options.clip_proj, options.clip_cell",
+        )
+    ),
     "with joint gates the biases are added to a sum, in which order does not matter but for rounding": (
         Key(
             "_cell.py",
