@@ -101,8 +101,8 @@ def is_alike(array: Array, like: Array) -> bool:
     """
     if type(array) is np.ndarray:
         return type(like) is np.ndarray and array.dtype == like.dtype
-    alike: bool = is_torch_array(array) and is_torch_array(like) and array.dtype == like.dtype
-    return alike and array.device == like.device
+    # Nothing but torch's arrays has a dtype of torch's.
+    return is_torch_array(array) and bool(array.dtype == like.dtype and array.device == like.device)
 
 
 def check_library(array: Array, name: str, libraries: tuple[Namespace, ...]) -> None:

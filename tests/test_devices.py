@@ -12,9 +12,28 @@ import pytest
 import lstm_xp as lx
 from conformance.cases import Case, map_arrays
 from conformance.compare import assert_equal, flat
-from lstm_xp._namespace import device_of, standard_namespace
+from lstm_xp._namespace import device_of, is_alike, standard_namespace
 
 CASE = Case(dtype="float32")
+
+
+@pytest.mark.needs("torch", "dask")
+def test_what_is_alike_at_a_glance() -> None:
+    import dask.array as da
+    import torch
+
+    array, tensor = np.ones(2, np.float32), torch.ones(2)
+    assert is_alike(array, array.copy())
+    assert is_alike(tensor, tensor.clone())
+    for one, other in (
+        (array, array.astype(np.float64)),
+        (array, da.asarray(array)),  # whose dtypes are NumPy's
+        (array, tensor),
+        (tensor, array),
+        (tensor, tensor.double()),
+        (tensor, tensor.to("meta")),
+    ):
+        assert not is_alike(one, other)
 
 
 @pytest.mark.needs("jax")

@@ -113,6 +113,9 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "norm, n = weights.norm, weights.weight_ih.shape[0] // 4",
         ),
     ),
+    "without the glance the whole check is made, which tells the same": (
+        Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
+    ),
     "it is compared with three times the same": tuple(
         Key("_options.py", "tuple", "bounds = options.clip_gates, options.clip_cell, options.clip_proj", after)
         for after in (
