@@ -116,6 +116,9 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     "without the glance the whole check is made, which tells the same": (
         Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
     ),
+    "array_api_compat tells the same of NumPy's arrays, in more time": (
+        Key("_namespace.py", "branch", "if isinstance(array, np.ndarray):", "if False:"),
+    ),
     "it is compared with three times the same": tuple(
         Key("_options.py", "tuple", "bounds = options.clip_gates, options.clip_cell, options.clip_proj", after)
         for after in (
