@@ -234,14 +234,16 @@ def _look_inside(x: Tensor, cell: CellWeights, state: State, keep: tuple[str, ..
 def _step_by_step(x: Tensor, cell: CellWeights, state: State, keep: tuple[str, ...]) -> tuple[dict[str, Tensor], State]:
     """Run one layer forward in time, as `_look_inside`, without the kernel."""
     (h, c), n, w_hh = state, state[1].shape[1], cell.weight_hh.mT
-    moments = []
+    kept: dict[str, list[Tensor]] = {name: [] for name in ("h", *keep)}
     for z in linear(x, cell.weight_ih, total_bias(cell)).unbind():
         i, f, g, o = _gates(torch.addmm(z, h, w_hh), n)
         c = torch.addcmul(i * g, f, c)
         h = o * c.tanh()
         h = h if cell.weight_hr is None else linear(h, cell.weight_hr)
-        moments.append(Moment(h, c, i, f, g, o))
-    return {name: torch.stack([getattr(moment, name) for moment in moments]) for name in {"h", *keep}}, (h, c)
+        moment = Moment(h, c, i, f, g, o)
+        for name, steps in kept.items():  # these alone: what is let go of is memory that the next step finds warm
+            steps.append(getattr(moment, name))
+    return {name: torch.stack(steps) for name, steps in kept.items()}, (h, c)
 
 
 def _gates(z: Tensor, n: int) -> tuple[Tensor, ...]:
