@@ -1,13 +1,12 @@
 """PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call unless they are traced."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from lstm_xp._cell import Moment
 from lstm_xp._namespace import without_autocast
@@ -23,6 +22,10 @@ State: TypeAlias = tuple[Tensor, Tensor]
 MUCH = 2**20
 # Numbers in a step: so few that only calls count.
 SMALL = 2**10
+
+# Numbers of all steps of one layer's hidden states: so many that torch's gradient of packed episodes, which takes as
+# many for each step, is slower than the loop.
+LARGE = 2**17
 
 # What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
 # tests/test_engine_torch.py says which of them has changed in a new version.
@@ -43,11 +46,11 @@ def _is_transformed() -> bool:
     )
 
 
-def _has_visible_values(lengths: Tensor) -> bool:
-    """Tell whether what depends on the values of lengths will be right when it runs again."""
+def _has_visible_values(array: Tensor) -> bool:
+    """Tell whether what depends on the values of `lengths` or `reset` will be right when it runs again."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
     transformed = torch._C._are_functorch_transforms_active()
-    return type(lengths) is Tensor and lengths.device.type == "cpu" and not (traced or transformed)
+    return type(array) is Tensor and array.device.type == "cpu" and not (traced or transformed)
 
 
 def supports(request: Request) -> str | None:
@@ -76,18 +79,24 @@ def supports(request: Request) -> str | None:
         return "torch's kernel tells a projection by its size, which is that of the cell"
     if request.mask is not None:
         return "torch's kernel has no `mask`"
-    if request.reset is not None:
-        return "torch's kernel has no `reset`"
-    if request.keep and request.lengths is not None:
-        return "what torch's kernel does not tell is worked out from its output, which has no padding then"
+    if request.keep and not (request.lengths is None and request.reset is None):
+        return (
+            "what torch's kernel does not tell is worked out from its output, which has no padding and no `reset` then"
+        )
     tensors = [request.x, *(request.state or ()), *_flat_weights(request.weights)]
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
             return f"torch's kernel may not know a {type(tensor).__name__}"
     if _is_transformed():
         return "torch's kernel has no rule for torch.func's transforms other than grad, nor for forward-mode gradients"
-    if request.lengths is not None and not _has_visible_values(request.lengths):
-        return "torch packs only `lengths` whose values it sees: on the CPU, neither traced nor transformed"
+    for name in ("lengths", "reset"):
+        array = getattr(request, name)
+        if array is not None and not _has_visible_values(array):
+            return f"torch packs only by `{name}` whose values it sees: on the CPU, neither traced nor transformed"
+    if request.reset is not None and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        time, batch, _ = request.x.shape
+        if time * batch * cell.weight_hh.shape[1] >= LARGE:
+            return "the gradient of torch's kernel for packed episodes is slower than the loop where there are so many"
     return None
 
 
@@ -107,11 +116,14 @@ def run(request: Request) -> Result:
     """
     if request.keep:
         return _run_traced(request)
-    x, state = request.x, _initial_state(request)
-    if request.lengths is not None:
-        lengths = request.lengths.to(torch.int64).clamp(0, x.shape[0])
-        if bool((lengths < x.shape[0]).any()):
-            return _run_ragged(request, x, lengths, state)
+    x = request.x
+    if request.lengths is not None or request.reset is not None:
+        time, batch, _ = x.shape
+        lengths = torch.full((batch,), time, device=x.device) if request.lengths is None else request.lengths
+        lengths = lengths.to(torch.int64).clamp(0, time)
+        if bool((lengths < time).any()) or (request.reset is not None and bool(request.reset[1:].any())):
+            return _run_packed(request, lengths)
+    state = _initial_state(request)
     if not request.reverse:
         return Result(*_call(request.weights, (x,), state))
     output, h_n, c_n = _call(request.weights, (x.flip(0),), state)
@@ -153,36 +165,88 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
     return stepper if batched else stepper._replace(push=lambda x: stepper.push(x[None])[0])
 
 
-def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> Result:
-    """Run a packed sequence, which has no padding; in it, a row without a valid step takes one that does not count."""
-    time = x.shape[0]
-    steps = torch.arange(time, device=x.device)[:, None]
-    valid, any_valid = (steps < lengths)[:, :, None], (lengths > 0)[:, None]
+class _Packing(NamedTuple):
+    """
+    Episodes as the rows of a packed sequence, from the longest to the shortest.
+
+    Parameters
+    ----------
+    row : tensor, shape (episodes,)
+        The row of the batch that each is of.
+    first, last : tensor, shape (batch,)
+        The first and the last episode of each row, in time.
+    sizes : tensor, shape (steps,)
+        How many last so long, at each step.
+    place : tensor, shape (packed,)
+        Where each step that is packed has its features in x, time and batch being one axis.
+    """
+
+    row: Tensor
+    first: Tensor
+    last: Tensor
+    sizes: Tensor
+    place: Tensor
+
+
+def _pack(lengths: Tensor, reset: Tensor | None, time: int, reverse: bool) -> _Packing:
+    """Pack episodes, of what is valid: at least the first step of each row."""
+    steps = torch.arange(time, device=lengths.device)[:, None]
+    begins = (steps == 0).expand(time, len(lengths))
+    if reset is not None:
+        begins = begins | (reset & (steps < lengths))
+    row, start = begins.T.nonzero(as_tuple=True)
+    # Each stops where the next one of the row starts.
+    following = torch.where(row.roll(-1) == row, start.roll(-1), 0)
+    stop = torch.where(following > start, following, lengths[row])
+    length, order = (stop - start).sort(descending=True, stable=True)
+    row, start, stop = row[order], start[order], stop[order]
+    ends = (start == 0).nonzero()[:, 0], (stop == lengths[row]).nonzero()[:, 0]
+    first, last = (each[row[each].argsort()] for each in ends)
+
+    sizes = len(row) - length.bincount().cumsum(0)[:-1]
+    step = torch.arange(len(sizes), device=row.device).repeat_interleave(sizes)
+    episode = torch.arange(len(step), device=row.device) - (sizes.cumsum(0) - sizes)[step]
+    moment = stop[episode] - 1 - step if reverse else start[episode] + step
+    return _Packing(row, first, last, sizes, moment * len(lengths) + row[episode])
+
+
+def _run_packed(request: Request, lengths: Tensor) -> Result:
+    """
+    Run every episode as a sequence by itself, all of them packed, without padding.
+
+    No state passes from one to another, in no layer and no direction: to the kernel they are a larger batch. A row
+    without a valid step takes one that does not count.
+    """
+    time, batch, _ = request.x.shape
+    any_valid = (lengths > 0)[:, None]
     # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
-    x = torch.where(any_valid, x, 0.0)
-    # Where time runs backward each row is turned round by itself, in and out.
-    turned = torch.where(steps < lengths, lengths - 1 - steps, steps)[:, :, None] if request.reverse else None
-    if turned is not None:
-        x = x.take_along_dim(turned, 0)
+    x = torch.where(any_valid, request.x, 0.0)
+    state = _initial_state(request)
 
-    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
-    h_0, c_0 = state
-    order, back = packed.sorted_indices, packed.unsorted_indices
-    data, h_n, c_n = _call(
-        request.weights, (packed.data, packed.batch_sizes), (h_0.index_select(1, order), c_0.index_select(1, order))
+    packing = _pack(lengths.clamp(min=1), request.reset, time, request.reverse)
+    data, *ends = _call(
+        request.weights,
+        (x.flatten(0, 1).index_select(0, packing.place), packing.sizes),
+        (state[0].index_select(1, packing.row), state[1].index_select(1, packing.row)),
     )
-    output, _ = pad_packed_sequence(PackedSequence(data, packed.batch_sizes, order, back), total_length=time)
-    h_n = torch.where(any_valid, h_n.index_select(1, back), h_0)
-    c_n = torch.where(any_valid, c_n.index_select(1, back), c_0)
+    output = data.new_zeros(time * batch, data.shape[1]).index_copy(0, packing.place, data)
+    output = output.unflatten(0, (time, batch))
 
-    if turned is not None:
-        output = output.take_along_dim(turned, 0)
+    # In the order of processing, the last episode is the first one in time where that runs backward.
+    directions = len(request.options)
+    final = [packing.first if request.reverse or d == 1 else packing.last for d in range(directions)]
+    h_n, c_n = (
+        torch.stack([end[d::directions].index_select(1, final[d]) for d in range(directions)], dim=1).flatten(0, 1)
+        for end in ends
+    )
+    h_n, c_n = torch.where(any_valid, h_n, state[0]), torch.where(any_valid, c_n, state[1])
+
+    valid = (torch.arange(time, device=x.device)[:, None] < lengths)[:, :, None]
     output = torch.where(valid, output, 0.0)
     if request.masked_output == "hold" and not request.reverse:
         # Of the direction that runs backward the padding comes before the first valid step.
-        directions, size = len(request.options), h_n.shape[2]
-        last = torch.where(any_valid, h_n[-directions], 0.0)
-        held = torch.where(valid, output[:, :, :size], last)
+        size = h_n.shape[2]
+        held = torch.where(valid, output[:, :, :size], torch.where(any_valid, h_n[-directions], 0.0))
         output = torch.cat((held, output[:, :, size:]), dim=2)
     return Result(output, h_n, c_n)
 
