@@ -22,7 +22,6 @@ State: TypeAlias = tuple[Tensor, Tensor]
 MUCH = 2**20
 # Numbers in a step: so few that only calls count.
 SMALL = 2**10
-
 # Numbers of all steps of one layer's hidden states: so many that torch's gradient of packed episodes, which takes as
 # many for each step, is slower than the loop.
 LARGE = 2**17
