@@ -199,16 +199,15 @@ def read_network(weights: Weights, naming: Naming = state_dict_name, xp: Namespa
             raise ValueError(msg)
         for d, cell in enumerate(layer):
             for field, array in cell._asdict().items():
-                name = naming(field, k, d)
                 if array is None and field in ("weight_ih", "weight_hh"):
-                    msg = f"`{name}` is None, expected an array"
+                    msg = f"`{naming(field, k, d)}` is None, expected an array"
                     raise TypeError(msg)
                 if (array is not None) != (field in present):
                     state, other = ("absent", "there") if array is None else ("there", "absent")
-                    msg = f"`{name}` is {state}, but `{naming(field, 0, 0)}` is {other}"
+                    msg = f"`{naming(field, k, d)}` is {state}, but `{naming(field, 0, 0)}` is {other}"
                     raise ValueError(msg)
-                if array is not None:
-                    check_like(array, name, first.weight_ih, first_name, libraries)
+                if array is not None and not is_alike(array, first.weight_ih):
+                    check_like(array, naming(field, k, d), first.weight_ih, first_name, libraries)
 
     sizes = _read_sizes(layers, naming)
     for k, layer in enumerate(layers):

@@ -118,12 +118,55 @@ def test_nan_in_the_padding_harms_no_gradient(case: Case, masked_output: str) ->
         (Case(proj_size=4), "torch's kernel tells a projection by its size, which is that of the cell"),
         (Case(valid="lengths").replace(batch=3), None),
         (Case(proj_size=6), None),
+        (Case(resets=True), None),
+        (Case(batch=4, valid="lengths", resets=True), None),
     ],
     ids=str,
 )
 def test_the_rule(case: Case, reason: str | None) -> None:
     assert choice(case).name == ("torch" if reason is None else "standard")
     assert reason is None or choice(case).rejected["torch"] == reason
+
+
+@pytest.mark.parametrize("given", [Case(valid="lengths"), Case(resets=True)], ids=["lengths", "reset"])
+def test_no_trace_of_what_is_packed(given: Case) -> None:
+    reason = "what torch's kernel does not tell is worked out from its output, which has no padding and no `reset` then"
+    assert choice(given, keep=("c",)).rejected["torch"] == reason
+
+
+def test_episodes_go_to_the_loop_where_their_gradient_is_slow() -> None:
+    reset = torch.zeros(128, 64, dtype=torch.bool)
+    for hidden, trained, name in ((15, True, "torch"), (16, True, "standard"), (16, False, "torch")):
+        cell = lx.LSTM(3, hidden, xp=torch, seed=0).weights[0][0]
+        weights = lx.CellWeights(*(None if each is None else each.requires_grad_(trained) for each in cell))
+        x = torch.zeros(128, 64, 3)
+        assert lx.select_engine(x, weights, reset=reset).name == name
+        with torch.no_grad():
+            assert lx.select_engine(x, weights, reset=reset).name == "torch"
+        assert lx.select_engine(x, weights, lengths=torch.full((64,), 9)).name == "torch"
+
+
+@pytest.mark.parametrize("masked_output", ["zero", "hold"])
+@pytest.mark.parametrize("valid", ["lengths", "all"])
+@pytest.mark.parametrize(
+    "case",
+    [TWO_WAYS, TWO_WAYS.replace(start="one", bias=("bias_hh",)), Case(batch=5, reverse=True, num_layers=2, time=20)],
+    ids=str,
+)
+def test_episodes_and_their_gradients(case: Case, valid: str, masked_output: str) -> None:
+    """Against the loop, proven by itself: rows of length 0, NaN in the padding, a state that is learned."""
+    case = case.replace(valid=valid, masked_output=masked_output, resets=True)
+    found = []
+    for engine, junk in (("torch", np.nan), ("standard", 0.0)):
+        tree = map_arrays(tensor, tree_of(case))
+        if valid == "lengths":
+            tree["x"] = tensor(np.where(case.valid_steps()[..., None], case.x(), junk))
+        leaves = {name: each.requires_grad_() for name, each in tree.items()}
+        loss = loss_of(case, tensor, torch.sum, engine=engine)(leaves)
+        loss.backward()
+        found.append({name: each.grad.numpy() for name, each in leaves.items()} | {"loss": loss.detach().numpy()})
+    assert {"h_0", "c_0"} <= found[0].keys()
+    compare_gradients(found[0], found[1])
 
 
 def test_neither_subclasses_nor_lengths_off_the_cpu() -> None:
@@ -136,7 +179,9 @@ def test_neither_subclasses_nor_lengths_off_the_cpu() -> None:
     meta = lx.LSTM.from_state_dict({k: v.to("meta") for k, v in Case().lstm(tensor).state_dict().items()})
     x, lengths = torch.empty(7, 3, 5, dtype=torch.float64, device="meta"), torch.ones(3, dtype=int, device="meta")
     assert flat(meta(x, engine="torch"))[0].shape == flat(meta(x, lengths=lengths))[0].shape == (7, 3, 4)
-    with pytest.raises(ValueError, match="the engine 'torch' cannot run this: torch packs only `lengths` whose values"):
+    with pytest.raises(
+        ValueError, match="the engine 'torch' cannot run this: torch packs only by `lengths` whose values"
+    ):
         meta(x, lengths=lengths, engine="torch")
 
 

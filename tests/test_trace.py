@@ -58,11 +58,13 @@ def test_numpy_keeps_states_as_the_reference_does(
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("much", [0, 2**20], ids=["by steps", "by gates"])
+@pytest.mark.parametrize(
+    ("much", "small"), [(0, 2**10), (2**20, 0), (2**20, 2**10)], ids=["by steps", "by gates", "by doubling"]
+)
 @pytest.mark.parametrize("bias", [("bias_ih", "bias_hh"), ("bias_hh",), ()], ids=str)
 @pytest.mark.parametrize("case", [*CASES[:2], CASES[0].replace(proj_size=0)], ids=str)
 def test_torch_finds_out_what_its_kernel_does_not_tell(
-    case: Case, bias: tuple[str, ...], much: int, monkeypatch: pytest.MonkeyPatch
+    case: Case, bias: tuple[str, ...], much: int, small: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
@@ -72,6 +74,7 @@ def test_torch_finds_out_what_its_kernel_does_not_tell(
     arrays = map_arrays(torch.tensor, case.arguments())
     net = case.lstm(torch.tensor)
     monkeypatch.setattr(torch_engine, "MUCH", much)
+    monkeypatch.setattr(torch_engine, "SMALL", small)
     for keep in (("h",), ("c",), ("c", "g"), EVERYTHING):
         expected = case.lstm().trace(**case.arguments(), keep=keep, engine="standard")
         assert_same(net.trace(**arrays, keep=keep, engine="torch"), expected)
@@ -127,9 +130,31 @@ def test_jax_under_jit_and_its_gradient(case: Case, keep: tuple[str, ...]) -> No
 
 
 @pytest.mark.needs("torch")
-def test_torch_differentiates_what_it_worked_out() -> None:
+@pytest.mark.parametrize("time", [1, 2, 3, 4, 7, 8, 9, 100])
+def test_torch_doubles_to_any_number_of_steps(time: int) -> None:
+    """And what is not finite stays out of the steps before it."""
     import torch
 
+    case = Case(time=time, num_layers=2)
+    x, state = case.x(), case.state()
+    found = case.lstm(torch.tensor).trace(torch.tensor(x), map_arrays(torch.tensor, state), keep=("c",), engine="torch")
+    assert_same(found, case.lstm().trace(x, state, keep=("c",), engine="standard"))
+    x[time // 2] = np.nan
+    harmed = case.lstm(torch.tensor).trace(torch.tensor(x), map_arrays(torch.tensor, state), keep=("c",))
+    for (before,), (after,) in zip(found.c, harmed.c, strict=True):
+        torch.testing.assert_close(after[: time // 2], before[: time // 2], rtol=0, atol=1e-14)
+        assert after[time // 2 :].isnan().all()
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize(("much", "small"), [(0, 2**10), (2**20, 0), (2**20, 2**10)])
+def test_torch_differentiates_what_it_worked_out(much: int, small: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from lstm_xp.engines import torch as torch_engine
+
+    monkeypatch.setattr(torch_engine, "MUCH", much)
+    monkeypatch.setattr(torch_engine, "SMALL", small)
     case = CASES[0]
     gradients = []
     for engine in ("torch", "standard"):

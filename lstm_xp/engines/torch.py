@@ -1,17 +1,17 @@
 """PyTorch: its own kernel, that of `torch.nn.LSTM`, all layers and directions in one call unless they are traced."""
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 from torch._subclasses import FakeTensor
 from torch.autograd import forward_ad
 from torch.nn.functional import linear
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
+from lstm_xp._cell import Moment
 from lstm_xp._namespace import without_autocast
 from lstm_xp._options import is_neutral
-from lstm_xp._weights import CellWeights
+from lstm_xp._weights import CellWeights, Layers, total_bias
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
@@ -20,6 +20,11 @@ State: TypeAlias = tuple[Tensor, Tensor]
 
 # Multiplications in a step of one layer: so many that calls no longer count.
 MUCH = 2**20
+# Numbers in a step: so few that only calls count.
+SMALL = 2**10
+# Numbers of all steps of one layer's hidden states: so many that torch's gradient of packed episodes, which takes as
+# many for each step, is slower than the loop.
+LARGE = 2**17
 
 # What torch does not document: these, and FakeTensor, which stands for a tensor while a program is exported.
 # tests/test_engine_torch.py says which of them has changed in a new version.
@@ -40,11 +45,11 @@ def _is_transformed() -> bool:
     )
 
 
-def _has_visible_values(lengths: Tensor) -> bool:
-    """Tell whether what depends on the values of lengths will be right when it runs again."""
+def _has_visible_values(array: Tensor) -> bool:
+    """Tell whether what depends on the values of `lengths` or `reset` will be right when it runs again."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0
     transformed = torch._C._are_functorch_transforms_active()
-    return type(lengths) is Tensor and lengths.device.type == "cpu" and not (traced or transformed)
+    return type(array) is Tensor and array.device.type == "cpu" and not (traced or transformed)
 
 
 def supports(request: Request) -> str | None:
@@ -73,18 +78,24 @@ def supports(request: Request) -> str | None:
         return "torch's kernel tells a projection by its size, which is that of the cell"
     if request.mask is not None:
         return "torch's kernel has no `mask`"
-    if request.reset is not None:
-        return "torch's kernel has no `reset`"
-    if request.keep and request.lengths is not None:
-        return "what torch's kernel does not tell is worked out from its output, which has no padding then"
-    tensors = [request.x, *(request.state or ()), *_flat_weights(request)]
+    if request.keep and not (request.lengths is None and request.reset is None):
+        return (
+            "what torch's kernel does not tell is worked out from its output, which has no padding and no `reset` then"
+        )
+    tensors = [request.x, *(request.state or ()), *_flat_weights(request.weights)]
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
             return f"torch's kernel may not know a {type(tensor).__name__}"
     if _is_transformed():
         return "torch's kernel has no rule for torch.func's transforms other than grad, nor for forward-mode gradients"
-    if request.lengths is not None and not _has_visible_values(request.lengths):
-        return "torch packs only `lengths` whose values it sees: on the CPU, neither traced nor transformed"
+    for name in ("lengths", "reset"):
+        array = getattr(request, name)
+        if array is not None and not _has_visible_values(array):
+            return f"torch packs only by `{name}` whose values it sees: on the CPU, neither traced nor transformed"
+    if request.reset is not None and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        time, batch, _ = request.x.shape
+        if time * batch * cell.weight_hh.shape[1] >= LARGE:
+            return "the gradient of torch's kernel for packed episodes is slower than the loop where there are so many"
     return None
 
 
@@ -104,14 +115,17 @@ def run(request: Request) -> Result:
     """
     if request.keep:
         return _run_traced(request)
-    x, state = request.x, _initial_state(request)
-    if request.lengths is not None:
-        lengths = request.lengths.to(torch.int64).clamp(0, x.shape[0])
-        if bool((lengths < x.shape[0]).any()):
-            return _run_ragged(request, x, lengths, state)
+    x = request.x
+    if request.lengths is not None or request.reset is not None:
+        time, batch, _ = x.shape
+        lengths = torch.full((batch,), time, device=x.device) if request.lengths is None else request.lengths
+        lengths = lengths.to(torch.int64).clamp(0, time)
+        if bool((lengths < time).any()) or (request.reset is not None and bool(request.reset[1:].any())):
+            return _run_packed(request, lengths)
+    state = _initial_state(request)
     if not request.reverse:
-        return Result(*_call(request, (x,), state))
-    output, h_n, c_n = _call(request, (x.flip(0),), state)
+        return Result(*_call(request.weights, (x,), state))
+    output, h_n, c_n = _call(request.weights, (x.flip(0),), state)
     return Result(output.flip(0), h_n, c_n)
 
 
@@ -150,129 +164,194 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
     return stepper if batched else stepper._replace(push=lambda x: stepper.push(x[None])[0])
 
 
-def _run_ragged(request: Request, x: Tensor, lengths: Tensor, state: State) -> Result:
-    """Run a packed sequence, which has no padding; in it, a row without a valid step takes one that does not count."""
-    time = x.shape[0]
-    steps = torch.arange(time, device=x.device)[:, None]
-    valid, any_valid = (steps < lengths)[:, :, None], (lengths > 0)[:, None]
+class _Packing(NamedTuple):
+    """
+    Episodes as the rows of a packed sequence, from the longest to the shortest.
+
+    Parameters
+    ----------
+    row : tensor, shape (episodes,)
+        The row of the batch that each is of.
+    first, last : tensor, shape (batch,)
+        The first and the last episode of each row, in time.
+    sizes : tensor, shape (steps,)
+        How many last so long, at each step.
+    place : tensor, shape (packed,)
+        Where each step that is packed has its features in x, time and batch being one axis.
+    """
+
+    row: Tensor
+    first: Tensor
+    last: Tensor
+    sizes: Tensor
+    place: Tensor
+
+
+def _pack(lengths: Tensor, reset: Tensor | None, time: int, reverse: bool) -> _Packing:
+    """Pack episodes, of what is valid: at least the first step of each row."""
+    steps = torch.arange(time, device=lengths.device)[:, None]
+    begins = (steps == 0).expand(time, len(lengths))
+    if reset is not None:
+        begins = begins | (reset & (steps < lengths))
+    row, start = begins.T.nonzero(as_tuple=True)
+    # Each stops where the next one of the row starts.
+    following = torch.where(row.roll(-1) == row, start.roll(-1), 0)
+    stop = torch.where(following > start, following, lengths[row])
+    length, order = (stop - start).sort(descending=True, stable=True)
+    row, start, stop = row[order], start[order], stop[order]
+    ends = (start == 0).nonzero()[:, 0], (stop == lengths[row]).nonzero()[:, 0]
+    first, last = (each[row[each].argsort()] for each in ends)
+
+    sizes = len(row) - length.bincount().cumsum(0)[:-1]
+    step = torch.arange(len(sizes), device=row.device).repeat_interleave(sizes)
+    episode = torch.arange(len(step), device=row.device) - (sizes.cumsum(0) - sizes)[step]
+    moment = stop[episode] - 1 - step if reverse else start[episode] + step
+    return _Packing(row, first, last, sizes, moment * len(lengths) + row[episode])
+
+
+def _run_packed(request: Request, lengths: Tensor) -> Result:
+    """
+    Run every episode as a sequence by itself, all of them packed, without padding.
+
+    No state passes from one to another, in no layer and no direction: to the kernel they are a larger batch. A row
+    without a valid step takes one that does not count.
+    """
+    time, batch, _ = request.x.shape
+    any_valid = (lengths > 0)[:, None]
     # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
-    x = torch.where(any_valid, x, 0.0)
-    # Where time runs backward each row is turned round by itself, in and out.
-    turned = torch.where(steps < lengths, lengths - 1 - steps, steps)[:, :, None] if request.reverse else None
-    if turned is not None:
-        x = x.take_along_dim(turned, 0)
+    x = torch.where(any_valid, request.x, 0.0)
+    state = _initial_state(request)
 
-    packed = pack_padded_sequence(x, lengths.clamp(min=1), enforce_sorted=False)
-    h_0, c_0 = state
-    order, back = packed.sorted_indices, packed.unsorted_indices
-    data, h_n, c_n = _call(
-        request, (packed.data, packed.batch_sizes), (h_0.index_select(1, order), c_0.index_select(1, order))
+    packing = _pack(lengths.clamp(min=1), request.reset, time, request.reverse)
+    data, *ends = _call(
+        request.weights,
+        (x.flatten(0, 1).index_select(0, packing.place), packing.sizes),
+        (state[0].index_select(1, packing.row), state[1].index_select(1, packing.row)),
     )
-    output, _ = pad_packed_sequence(PackedSequence(data, packed.batch_sizes, order, back), total_length=time)
-    h_n = torch.where(any_valid, h_n.index_select(1, back), h_0)
-    c_n = torch.where(any_valid, c_n.index_select(1, back), c_0)
+    output = data.new_zeros(time * batch, data.shape[1]).index_copy(0, packing.place, data)
+    output = output.unflatten(0, (time, batch))
 
-    if turned is not None:
-        output = output.take_along_dim(turned, 0)
+    # In the order of processing, the last episode is the first one in time where that runs backward.
+    directions = len(request.options)
+    final = [packing.first if request.reverse or d == 1 else packing.last for d in range(directions)]
+    h_n, c_n = (
+        torch.stack([end[d::directions].index_select(1, final[d]) for d in range(directions)], dim=1).flatten(0, 1)
+        for end in ends
+    )
+    h_n, c_n = torch.where(any_valid, h_n, state[0]), torch.where(any_valid, c_n, state[1])
+
+    valid = (torch.arange(time, device=x.device)[:, None] < lengths)[:, :, None]
     output = torch.where(valid, output, 0.0)
     if request.masked_output == "hold" and not request.reverse:
         # Of the direction that runs backward the padding comes before the first valid step.
-        directions, size = len(request.options), h_n.shape[2]
-        last = torch.where(any_valid, h_n[-directions], 0.0)
-        held = torch.where(valid, output[:, :, :size], last)
+        size = h_n.shape[2]
+        held = torch.where(valid, output[:, :, :size], torch.where(any_valid, h_n[-directions], 0.0))
         output = torch.cat((held, output[:, :, size:]), dim=2)
     return Result(output, h_n, c_n)
 
 
 def _run_traced(request: Request) -> Result:
-    """
-    Run layer after layer, and find out what the kernel does not tell.
-
-    Where calls count, from the hidden states, with which the gates are two products for all time steps at once; only
-    the cell states come one after the other. Where products count, that would be twice the work: there the states, if
-    they are all that is wanted, are those of the kernel of `torch.nn.LSTMCell`, step by step.
-    """
+    """Run layer after layer and direction after direction, and find out what the kernel does not tell."""
     directions = len(request.options)
-    state, finals = _initial_state(request), []
+    x, (h_0, c_0), finals = request.x, _initial_state(request), []
     traces: dict[str, list[tuple[Tensor, ...]]] = {name: [] for name in request.keep}
-    x = request.x
     for k, layer in enumerate(request.weights):
-        starts = [(state[0][row], state[1][row]) for row in range(k * directions, (k + 1) * directions)]
-        backward = [request.reverse or d == 1 for d in range(directions)]
-        work = x.shape[1] * (layer[0].weight_ih.numel() + layer[0].weight_hh.numel())
-        products_count = x.shape[1] > 1 and work >= MUCH  # of one row LSTMCell's are slow
-        if products_count and layer[0].weight_hr is None and {"h", "c"}.issuperset(request.keep):
-            found = [_step_by_step(x, *each) for each in zip(layer, starts, backward, strict=True)]
-            insides, finals_of_layer = [inside for inside, _ in found], [final for _, final in found]
-            output = torch.cat([inside["h"] for inside in insides], dim=2)
-        else:
-            h_0, c_0 = (torch.stack(each) for each in zip(*starts, strict=True))
-            output, h_n, c_n, _ = run(request._replace(x=x, weights=(layer,), state=(h_0, c_0), keep=()))
-            hidden = [each.clone() for each in output.chunk(directions, dim=2)]  # lest they share its memory
-            parts = zip(layer, starts, backward, hidden, strict=True)
-            insides = [_inside(x, *part, request.keep) for part in parts]
-            finals_of_layer = list(zip(h_n, c_n, strict=True))
+        insides = []
+        for d, cell in enumerate(layer):
+            row, backward = k * directions + d, request.reverse or d == 1
+            inside, final = _look_inside(x.flip(0) if backward else x, cell, (h_0[row], c_0[row]), request.keep)
+            insides.append({name: each.flip(0) for name, each in inside.items()} if backward else inside)
+            finals.append(final)
+        # A copy, too, where there is one direction and the states are kept: lest they share their memory.
+        shared = directions == 1 and "h" not in request.keep
+        x = insides[0]["h"] if shared else torch.cat([inside["h"] for inside in insides], dim=2)
         for name, layers in traces.items():
             layers.append(tuple(inside[name] for inside in insides))
-        finals += finals_of_layer
-        x = output
     h_n, c_n = (torch.stack(each) for each in zip(*finals, strict=True))
     return Result(x, h_n, c_n, {name: tuple(layers) for name, layers in traces.items()})
 
 
-def _step_by_step(x: Tensor, cell: CellWeights, state: State, reverse: bool) -> tuple[dict[str, Tensor], State]:
-    """Return the states of one layer in one direction, and the last one."""
-    weights = cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh
-    steps, states = x.unbind(), []
-    for x_t in reversed(steps) if reverse else steps:
-        h, c = state = _lstm_cell(x_t, state, *weights)
-        states.append((h, c))
-    h, c = (torch.stack(each) for each in zip(*(states[::-1] if reverse else states), strict=True))
-    return {"h": h, "c": c}, state
+def _look_inside(x: Tensor, cell: CellWeights, state: State, keep: tuple[str, ...]) -> tuple[dict[str, Tensor], State]:
+    """
+    Run one layer forward in time; return the hidden states, what is to be kept, and the last state.
 
-
-def _inside(
-    x: Tensor, cell: CellWeights, state: State, reverse: bool, h: Tensor, keep: tuple[str, ...]
-) -> dict[str, Tensor]:
-    """Return what is to be kept of one layer in one direction, given its hidden states."""
-    if keep == ("h",):
-        return {"h": h}
-    h_0, c = state
-    before = torch.cat((h[1:], h_0[None]) if reverse else (h_0[None], h[:-1]))
-    n = c.shape[1]
-    rows = slice(4 * n if "o" in keep else 3 * n)
-    w_ih, w_hh, b_ih, b_hh = (
-        None if each is None else each[rows] for each in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
-    )
-    i, f, g, *o = (linear(x, w_ih, b_ih) + linear(before, w_hh, b_hh)).split(n, dim=2)
-    i, f, g = i.sigmoid(), f.sigmoid(), g.tanh()
-    inside = {"h": h, "i": i, "f": f, "g": g} | ({"o": o[0].sigmoid()} if o else {})
+    Where calls count, gates and cell states are made of the kernel's hidden states, for all time steps at once. That
+    is most of the products once more: where those count, it goes step by step.
+    """
+    if x.shape[1] > 1 and x.shape[1] * (cell.weight_ih.numel() + cell.weight_hh.numel()) >= MUCH and keep != ("h",):
+        return _step_by_step(x, cell, state, keep)
+    h_0, c_0 = state
+    h, h_n, c_n = _call(((cell,),), (x,), (h_0[None], c_0[None]))
+    inside = {"h": h}
+    if keep != ("h",):
+        n = c_0.shape[1]
+        rows = slice(4 * n if "o" in keep else 3 * n)
+        w_ih, w_hh, b_ih, b_hh = (None if each is None else each[rows] for each in cell[:4])
+        z = linear(x, w_ih, b_ih) + linear(torch.cat((h_0[None], h[:-1])), w_hh, b_hh)
+        inside |= dict(zip("ifgo", _gates(z, n), strict=False))
     if "c" in keep:
-        cells = []
-        steps = list(zip((i * g).unbind(), f.unbind(), strict=True))
-        for added, f_t in reversed(steps) if reverse else steps:
-            c = torch.addcmul(added, f_t, c)
-            cells.append(c)
-        inside["c"] = torch.stack(cells[::-1] if reverse else cells)
-    return inside
+        inside["c"] = _cell_states(inside["i"] * inside["g"], inside["f"], c_0)
+    return inside, (h_n[0], c_n[0])
 
 
-def _call(request: Request, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
+def _step_by_step(x: Tensor, cell: CellWeights, state: State, keep: tuple[str, ...]) -> tuple[dict[str, Tensor], State]:
+    """Run one layer forward in time, as `_look_inside`, without the kernel."""
+    (h, c), n, w_hh = state, state[1].shape[1], cell.weight_hh.mT
+    kept: dict[str, list[Tensor]] = {name: [] for name in ("h", *keep)}
+    for z in linear(x, cell.weight_ih, total_bias(cell)).unbind():
+        i, f, g, o = _gates(torch.addmm(z, h, w_hh), n)
+        c = torch.addcmul(i * g, f, c)
+        h = o * c.tanh()
+        h = h if cell.weight_hr is None else linear(h, cell.weight_hr)
+        moment = Moment(h, c, i, f, g, o)
+        for name, steps in kept.items():  # these alone: what is let go of is memory that the next step finds warm
+            steps.append(getattr(moment, name))
+    return {name: torch.stack(steps) for name, steps in kept.items()}, (h, c)
+
+
+def _gates(z: Tensor, n: int) -> tuple[Tensor, ...]:
+    """Return i, f, g and, if its pre-activations are there, o."""
+    i, f, g, *o = z.chunk(z.shape[-1] // n, dim=-1)
+    return i.sigmoid(), f.sigmoid(), g.tanh(), *(each.sigmoid() for each in o)
+
+
+def _cell_states(added: Tensor, f: Tensor, c: Tensor) -> Tensor:
+    """
+    Return ``c_t = f_t c_(t-1) + added_t`` for all t.
+
+    Step by step where a step is large. Where it is not, by doubling: from what the last k steps added, and the share of
+    the state before them that they left, follow those of the last 2k steps, for all t at once.
+    """
+    if c.numel() >= SMALL:
+        states = []
+        for added_t, f_t in zip(added.unbind(), f.unbind(), strict=True):
+            c = torch.addcmul(added_t, f_t, c)
+            states.append(c)
+        return torch.stack(states)
+    every, time, k = torch.cat((c[None], added)), added.shape[0], 1
+    while True:
+        every = torch.cat((every[:k], torch.addcmul(every[k:], f, every[:-k])))
+        if 2 * k > time:
+            return every[1:]
+        f, k = f[k:] * f[:-k], 2 * k
+
+
+def _call(weights: Layers, inputs: tuple[Tensor, ...], state: State) -> tuple[Tensor, Tensor, Tensor]:
     """Call the kernel with x, or with the data and the batch sizes of a packed sequence."""
-    cell = request.weights[0][0]
+    cell = weights[0][0]
     has_biases = cell.bias_ih is not None or cell.bias_hh is not None
     # Without dropout all that training means is that cuDNN keeps what a backward pass needs.
-    training, bidirectional = torch.is_grad_enabled(), len(request.options) == 2
-    settings = has_biases, len(request.weights), 0.0, training, bidirectional
+    training, bidirectional = torch.is_grad_enabled(), len(weights[0]) == 2
+    settings = has_biases, len(weights), 0.0, training, bidirectional
     batch_first = (False,) if len(inputs) == 1 else ()
-    result: tuple[Tensor, Tensor, Tensor] = _lstm(*inputs, state, _flat_weights(request), *settings, *batch_first)
+    result: tuple[Tensor, Tensor, Tensor] = _lstm(*inputs, state, _flat_weights(weights), *settings, *batch_first)
     return result
 
 
-def _flat_weights(request: Request) -> list[Tensor]:
+def _flat_weights(weights: Layers) -> list[Tensor]:
     """Return the weights in the kernel's order; of two biases it takes both or none."""
     flat = []
-    for layer in request.weights:
+    for layer in weights:
         for cell in layer:
             flat += [cell.weight_ih, cell.weight_hh]
             biases = [cell.bias_ih, cell.bias_hh]
