@@ -76,7 +76,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     def step(s: Array, _z_x: Array | None, _h_old: Array, _h: Array, _invalid: Array | None) -> None:
         _advance_stream(w, w_hr, s, flat)
 
-    return step, buffer[4 * n : 5 * n]
+    return step, buffer[None, 4 * n : 5 * n]
 
 
 def warm_up(dtype: str) -> None:

@@ -36,8 +36,6 @@ def supports(request: Request) -> str | None:
             return "it has no activations but sigmoid and tanh"
     if request.weights[0][0].norm is not None:
         return "it has no layer normalisation"
-    if not {"h", "c"}.issuperset(request.keep):
-        return "it keeps no gates"
     return None
 
 
@@ -92,11 +90,11 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
         def make(weights: CellWeights = weights, k: int = k) -> Prepared:
             return for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
 
-        step, c = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
+        step, now = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
         # Vectors for one row: NumPy is quicker with them.
         s, h = (part[:, 0] if batch == 1 else part for part in (buffer[below:end], buffer[end - size : end]))
         layers.append((step, s, h))
-        cells.append(c.T)
+        cells.append(now[-1].T)
         below = end - size
     hidden = [buffer[end - size : end].T for end in ends]
     inputs, output = (array if batched else array[0] for array in (buffer[:features].T, hidden[-1]))
@@ -163,10 +161,11 @@ def for_one_step(prepared: Prepared, factor: float) -> Prepared:
     return prepared._replace(w=np.asfortranarray(joined) if prepared.w_x is not None else joined, w_x=None)
 
 
-# run(states, added, invalid, cells) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the
-# product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
+# run(states, added, invalid, inside) runs as many steps as there are. states, shape (time + 1, rows, batch), is what
+# the product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
 # (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true;
-# cells, (time, hidden_size, batch) or None, is overwritten by the cell states.
+# inside, (time, 5 or 1, hidden_size, batch) or None, is overwritten by what a step makes, or by the last of it alone:
+# the gates o, i, f and g, the sigmoids doubled, and the cell state.
 Run: TypeAlias = Callable[[Array, Array | None, Array | None, Array | None], None]
 
 
@@ -191,7 +190,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
     length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
     states = np.empty((length + 1, rows, batch), steps.h.dtype)
-    cells = None if steps.cells is None else np.empty((length, len(c), batch), c.dtype)
+    inside = np.empty((length, 1 if steps.kept.keys() == {"c"} else 5, *c.shape), c.dtype) if steps.kept else None
     np.multiply(steps.h.T, doubled, out=states[0, :size])
     c[...] = steps.c.T
     if prepared.w_x is None:
@@ -209,11 +208,13 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
             added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
             added = np.dot(added, prepared.w_x[:-1])
             added += prepared.w_x[-1]
-        run(states[: len(x) + 1], added, invalid, cells)
+        run(states[: len(x) + 1], added, invalid, inside)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
-        if steps.cells is not None and cells is not None:
-            steps.cells[start : start + length] = cells[: len(x)].transpose(0, 2, 1)
+        for name, array in steps.kept.items():
+            if inside is not None:
+                made = inside[: len(x), "oifgc".index(name) - 5].transpose(0, 2, 1)
+                np.multiply(made, c.dtype.type(1.0 if name in "gc" else 0.5), out=array[start : start + length])
     np.multiply(states[0, :size].T, 1 / doubled, out=steps.h)
     steps.c[...] = c.T
 
@@ -221,17 +222,21 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
 def loop(prepared: Prepared, steps: Steps) -> None:
     """Run one layer in one direction."""
     batch, size = steps.h.shape
-    step, c = make_step(prepared, batch)
+    step, now = make_step(prepared, batch)
 
-    def run(states: Array, added: Array | None, invalid: Array | None, cells: Array | None) -> None:
+    def run(states: Array, added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         # Lists, and vectors for one row: NumPy is quicker with them.
         s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
+        if inside is None:
+            kept = latest = None
+        else:
+            kept, latest = inside.reshape(len(inside), -1), now[-inside.shape[1] :].reshape(-1)
         for t in range(len(s) - 1):
             step(s[t], None if added is None else added[t], h[t], h[t + 1], None if invalid is None else invalid[t])
-            if cells is not None:
-                cells[t] = c
+            if kept is not None:
+                kept[t] = latest
 
-    run_steps(prepared, steps, run, c)
+    run_steps(prepared, steps, run, now[-1])
 
 
 def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
@@ -250,15 +255,16 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     step : callable
         ``step(s, z_x, h_old, h, invalid)`` writes the new hidden state into h: s is what the product is with, z_x what
         is added to it or None, `invalid` tells where the state stays, or is None. With one row they are vectors.
-    c : array, shape (hidden_size, batch)
-        The cell state, which each step overwrites.
+    now : array, shape (5, hidden_size, batch)
+        What each step overwrites: the gates o, i, f and g, the sigmoids doubled, and the cell state.
     """
     w, _, w_hr, p_o, p_if, bounds, options = prepared
     n = w.shape[0] // 4
-    buffer = np.zeros((6 * n, batch), w.dtype)
+    buffer = np.zeros((7 * n, batch), w.dtype)
     vector = batch == 1
-    gates = buffer[: 5 * n, 0] if vector else buffer[: 5 * n]
-    z, c, hidden = gates[: 4 * n], gates[4 * n :], buffer[5 * n :, 0] if vector else buffer[5 * n :]
+    rows = buffer[:, 0] if vector else buffer
+    gates, c, products = rows[: 5 * n], rows[4 * n : 5 * n], rows[5 * n :]
+    z, hidden, of_i, of_f = gates[: 4 * n], products[:n], products[:n], products[n:]
     o, i, f = (gates[k * n : (k + 1) * n] for k in range(3))
     sigmoids, i_and_f, g_and_c = gates[: 3 * n], gates[n : 3 * n], gates[3 * n :]
     # Arrays: to make one of a number takes NumPy as long as the operation. Of a vector's shape they are quicker still.
@@ -285,8 +291,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         add(early_sigmoids, ones[: len(early_sigmoids)] if vector else ones, early_sigmoids)
         if options.coupled:
             np.subtract(w.dtype.type(2), i, out=f)
-        multiply(i_and_f, g_and_c, out=i_and_f)
-        add(i, f, out=c)
+        multiply(i_and_f, g_and_c, out=products)
+        add(of_i, of_f, out=c)
         multiply(c, half, out=c)
         clip(c, options.clip_cell)
         if late:
@@ -304,8 +310,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         if plain:
             tanh(z, z)
             add(sigmoids, ones, sigmoids)
-            multiply(i_and_f, g_and_c, i_and_f)
-            add(i, f, c)
+            multiply(i_and_f, g_and_c, products)
+            add(of_i, of_f, c)
             multiply(c, half, c)
         else:
             new_cell_state()
@@ -320,4 +326,4 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
             np.copyto(c, c_old, where=invalid)
             np.copyto(h, h_old, where=invalid)
 
-    return step, buffer[4 * n : 5 * n]
+    return step, buffer[: 5 * n].reshape(5, n, batch)
