@@ -51,6 +51,8 @@ def supports(request: Request) -> str | None:
         return "it has no options but the default"
     if request.weights[0][0].peephole is not None:
         return "it has no peepholes"
+    if request.weights[0][0].norm is not None:
+        return "it has no layer normalisation"
     if request.keep:
         return "it keeps nothing of what a step makes but the last"
     return numpy_engine.supports(request)

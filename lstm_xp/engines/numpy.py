@@ -12,6 +12,7 @@ exact; a state beyond half the largest number overflows.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,6 +20,7 @@ import numpy as np
 from lstm_xp._options import DEFAULT, CellOptions
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
+from lstm_xp.engines._norms import Norms, centre, complete_input, norm_of_cells, norm_of_products, prepare_norms
 from lstm_xp.engines._request import Request, Result, Stepper
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
@@ -34,8 +36,6 @@ def supports(request: Request) -> str | None:
     for options in request.options:
         if options.activations != DEFAULT.activations:
             return "it has no activations but sigmoid and tanh"
-    if request.weights[0][0].norm is not None:
-        return "it has no layer normalisation"
     return None
 
 
@@ -48,7 +48,7 @@ class Prepared(NamedTuple):
     """
     A cell's weights as the loop wants them; gates in the order o, i, f, g.
 
-    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None.
+    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None: for one row, and with norms.
     """
 
     w: Array
@@ -58,6 +58,7 @@ class Prepared(NamedTuple):
     p_if: Array | None
     bounds: Array | None
     options: CellOptions
+    norms: Norms | None = None
 
 
 Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
@@ -90,10 +91,14 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
         def make(weights: CellWeights = weights, k: int = k) -> Prepared:
             return for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
 
-        step, now = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
+        prepared = request.prepare(("numpy stream", k, options, batch == 1), make)
+        step, now = make_step(prepared, batch)
         # Vectors for one row: NumPy is quicker with them.
         s, h = (part[:, 0] if batch == 1 else part for part in (buffer[below:end], buffer[end - size : end]))
-        layers.append((step, s, h))
+        project = None
+        if prepared.w_x is not None:
+            s, project = h, partial(project_input, buffer[below : end - size - 1].T[None], prepared.w_x, prepared.norms)
+        layers.append((step, s, project, h))
         cells.append(now[-1].T)
         below = end - size
     hidden = [buffer[end - size : end].T for end in ends]
@@ -103,8 +108,8 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
 
     def push(x: Array) -> Array:
         inputs[...] = x
-        for step, s, h in layers:
-            step(s, None, h, h, None)
+        for step, s, project, h in layers:
+            step(s, None if project is None else project()[0], h, h, None)
         # C order is not what NumPy makes of a transposed array by itself.
         result: Array = multiply(output, factor, order="C")
         return result
@@ -126,16 +131,20 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     n = weights.weight_hh.shape[0] // 4
     half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
 
-    def gates(array: Array) -> Array:
-        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * half
+    def gates(array: Array, scale: Array | float = half) -> Array:
+        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * scale
         return ordered.reshape(4 * n, -1)
 
-    bias = total_bias(weights)
-    w_x = np.hstack([gates(weights.weight_ih), np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
-    w_h = gates(weights.weight_hh)
+    if weights.norm is None:
+        norms, bias = None, total_bias(weights)
+        w_x, w_h = gates(weights.weight_ih), gates(weights.weight_hh)
+    else:
+        norms, bias = prepare_norms(weights.norm, total_bias(weights), options, gates), None
+        w_x, w_h = (centre(gates(w, dtype.type(1)), norms.groups) for w in (weights.weight_ih, weights.weight_hh))
+    w_x = np.hstack([w_x, np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
     w_hr = weights.weight_hr
     if w_hr is None:
-        w_h *= 0.5
+        w_h *= dtype.type(0.5)
     else:
         w_hr = np.multiply(w_hr, dtype.type(0.5), order="C")
     p_o = p_if = bounds = None
@@ -145,15 +154,20 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     if options.clip_gates is not None:
         bounds = np.repeat(half[:, 0] * dtype.type(options.clip_gates), n, axis=0)
         bounds = bounds if batch > 1 else bounds[:, 0]
-    if batch > 1:
-        return Prepared(np.hstack([w_h, w_x]), None, w_hr, p_o, p_if, bounds, options)
-    # Columns one after the other: that product of a matrix and a vector is the faster one.
-    return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), w_hr, p_o, p_if, bounds, options)
+    others = w_hr, p_o, p_if, bounds, options, norms
+    if batch == 1:
+        # Columns one after the other: that product of a matrix and a vector is the faster one.
+        return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), *others)
+    if norms is not None:
+        return Prepared(w_h, np.ascontiguousarray(w_x.T), *others)
+    return Prepared(np.hstack([w_h, w_x]), None, *others)
 
 
 def for_one_step(prepared: Prepared, factor: float) -> Prepared:
-    """Return the weights for (x, 1, h), with x times a factor."""
+    """Return the weights for (x, 1, h), or those for (x, 1) apart if there are norms, with x times a factor."""
     w, w_x = prepared.w, prepared.w_x
+    if prepared.norms is not None and w_x is not None:
+        return prepared._replace(w_x=np.vstack([w_x[:-1] * w.dtype.type(factor), w_x[-1:]]))
     if w_x is None:
         size = w.shape[0] // 4 if prepared.w_hr is None else prepared.w_hr.shape[0]
         w, w_x = w[:, :size], w[:, size:].T
@@ -161,9 +175,34 @@ def for_one_step(prepared: Prepared, factor: float) -> Prepared:
     return prepared._replace(w=np.asfortranarray(joined) if prepared.w_x is not None else joined, w_x=None)
 
 
+def project_input(x: Array, w_x: Array, norms: Norms | None) -> Array:
+    """
+    Return what is added to the products with the hidden state.
+
+    Parameters
+    ----------
+    x : array, shape (time, batch, features)
+        The input.
+    w_x, norms
+        As in `Prepared`.
+
+    Returns
+    -------
+    array, shape (time, 4*hidden_size, batch), or (time, 4*hidden_size) for one row
+        The input's product, and what is added to it.
+    """
+    time, batch, features = x.shape
+    added: Array = np.dot(x.reshape(time * batch, features), w_x[:-1])
+    if norms is None:
+        added += w_x[-1]
+    else:
+        complete_input(added, norms)
+    return added if batch == 1 else np.ascontiguousarray(added.reshape(time, batch, -1).transpose(0, 2, 1))
+
+
 # run(states, added, invalid, inside) runs as many steps as there are. states, shape (time + 1, rows, batch), is what
-# the product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
-# (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true;
+# the product is with at each step, which writes the new hidden state into the first rows of the next; added, None or as
+# `project_input` returns it, is added to the product; the state stays where invalid, (time, batch) or None, is true;
 # inside, (time, 5 or 1, hidden_size, batch) or None, is overwritten by what a step makes, or by the last of it alone:
 # the gates o, i, f and g, the sigmoids doubled, and the cell state.
 Run: TypeAlias = Callable[[Array, Array | None, Array | None, Array | None], None]
@@ -205,9 +244,9 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
             if invalid is not None:
                 np.copyto(inputs, 0, where=invalid[:, None])
         else:
-            added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
-            added = np.dot(added, prepared.w_x[:-1])
-            added += prepared.w_x[-1]
+            added = project_input(
+                x if invalid is None else np.where(invalid[:, :, None], 0, x), prepared.w_x, prepared.norms
+            )
         run(states[: len(x) + 1], added, invalid, inside)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
@@ -258,7 +297,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     now : array, shape (5, hidden_size, batch)
         What each step overwrites: the gates o, i, f and g, the sigmoids doubled, and the cell state.
     """
-    w, _, w_hr, p_o, p_if, bounds, options = prepared
+    w, _, w_hr, p_o, p_if, bounds, options, norms = prepared
     n = w.shape[0] // 4
     buffer = np.zeros((7 * n, batch), w.dtype)
     vector = batch == 1
@@ -271,7 +310,13 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     ones, half = np.ones(3 * n if vector else (), w.dtype), np.full(n if vector else (), 0.5, w.dtype)
     one = ones[:n] if vector else ones
     product, add, multiply, tanh = w.dot, np.add, np.multiply, np.tanh
-    plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled
+    plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled and norms is None
+    shown = c if norms is None or options.norm_carry else of_f
+    norm_h = norm_sum = norm_carried = norm_shown = None
+    if norms is not None:
+        norm_z, norm_c = norm_of_products(norms, z), norm_of_cells(norms, c, shown)
+        norm_h, norm_sum = (None, norm_z) if norms.gamma_x is None else (norm_z, None)
+        norm_carried, norm_shown = (norm_c, None) if options.norm_carry else (None, norm_c)
     # The output gate waits for the new cell state, if it sees it.
     late = p_o is not None and options.peephole_output == "new"
     early_gates, early_sigmoids = (gates[n : 4 * n], i_and_f) if late else (z, sigmoids)
@@ -282,6 +327,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
 
     def new_cell_state() -> None:
         """Make the gates and the new cell state, as the options have it."""
+        if norm_sum is not None:
+            norm_sum()
         if p_o is not None:
             add(i_and_f, p_if * np.concatenate([c, c]), out=i_and_f)
             if not late:
@@ -294,7 +341,11 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         multiply(i_and_f, g_and_c, out=products)
         add(of_i, of_f, out=c)
         multiply(c, half, out=c)
+        if norm_carried is not None:
+            norm_carried()
         clip(c, options.clip_cell)
+        if norm_shown is not None:
+            norm_shown()
         if late:
             add(o, p_o * c, out=o)
             clip(o, None if bounds is None else bounds[:n])
@@ -305,6 +356,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         c_old = c if invalid is None else c.copy()
         # NumPy reads a positional `out` faster than a named one, and finds a method faster than a function.
         product(s, z)
+        if norm_h is not None:
+            norm_h()
         if z_x is not None:
             add(z, z_x, z)
         if plain:
@@ -315,7 +368,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
             multiply(c, half, c)
         else:
             new_cell_state()
-        tanh(c, hidden)
+        tanh(shown, hidden)
         if w_hr is None:
             multiply(o, hidden, h)
         else:
