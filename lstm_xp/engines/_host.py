@@ -49,9 +49,8 @@ class Steps(NamedTuple):
     output: Array
     kept: dict[str, Array] = {}  # noqa: RUF012 (a NamedTuple's, which nobody writes into)
 
-    def between(self, start: int | None, stop: int | None, step: int = 1) -> Self:
-        """Return the steps from one time to another."""
-        times = slice(start, stop, step)
+    def at(self, times: slice) -> Self:
+        """Return some of the steps."""
         return self._replace(
             x=self.x[times],
             mask=None if self.mask is None else self.mask[times],
@@ -189,26 +188,29 @@ def _run_direction(
     batch = steps.x.shape[1]
     if batch == 0:
         return
+
+    def in_order(steps: Steps) -> Steps:
+        return steps.at(slice(None, None, -1)) if reverse else steps
+
     if request.lengths is None and request.reset is None and not request.keep:  # one segment
-        loop(prepared(batch), steps.between(None, None, -1 if reverse else 1))
+        loop(prepared(batch), in_order(steps))
         _fill(request, steps, reverse)
         return
     is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
-    order = -1 if reverse else 1
     h_0, c_0 = (steps.h, steps.c) if is_new is None and not request.keep else (steps.h.copy(), steps.c.copy())
     segments = list(_segments(request, is_new, reverse))
     for start, stop, rows in reversed(segments) if reverse else segments:
         if is_new is not None:
             new = is_new[stop - 1 if reverse else start]
             steps.h[new], steps.c[new] = h_0[new], c_0[new]
-        whole = steps.between(start, stop)
+        whole = steps.at(slice(start, stop))
         if len(rows) == batch:
-            loop(prepared(batch), whole.between(None, None, order))
+            loop(prepared(batch), in_order(whole))
             continue
         new_output, *new_kept = (np.empty_like(array[:, rows]) for array in (whole.output, *whole.kept.values()))
         kept = dict(zip(whole.kept, new_kept, strict=True))
         part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, new_output, kept)
-        loop(prepared(len(rows)), part.between(None, None, order))
+        loop(prepared(len(rows)), in_order(part))
         steps.h[rows], steps.c[rows] = part.h, part.c
         whole.output[:, rows] = part.output
         for name, array in kept.items():
