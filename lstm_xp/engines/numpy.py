@@ -4,13 +4,14 @@ NumPy at its own best: one product and a handful of calls a step, into buffers t
 The state is kept as (features, batch), so that each gate is one contiguous block. For a batch, the input lies below
 the hidden state and ones below that, :math:`s_t = (h_{t-1}, x_t, 1)`, so that one product with all weights side by side
 makes all pre-activations. For one row, where the product is bound by reading the weights, the input is projected for
-many steps at once.
+many steps at once. A batch's product is made in blocks of rows, where those are quicker (`count_blocks`).
 
 With :math:`\sigma(z) = (\tanh(z/2) + 1)/2` and the halves folded into the weights, one tanh serves all four gates; the
 factor 2 that then remains in c is divided out, the one in h is folded into the weights that read it. Factors of two are
 exact; a state beyond half the largest number overflows.
 """
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple, TypeAlias
@@ -27,6 +28,45 @@ FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # Elements of the buffer for (h, x, 1): more time steps than fit are taken one buffer after the other.
 BUFFER = 2**18
+
+# OpenBLAS copies what it multiplies into an order of its own, but not for products of at most so many multiplications
+# (for AVX-512 and some others; elsewhere smaller products are as fast). For few rows the copying is most of the work.
+SMALL = 10**6
+FEW = 8  # So few that its threads do not make good for it.
+
+
+def _has_one_thread() -> bool:
+    """Tell whether BLAS has one thread, as far as the environment says: OpenBLAS asks for the same, in this order."""
+    names = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"
+    said = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return processors == 1 if said is None else said == "1"
+
+
+ONE_THREAD = _has_one_thread()
+
+
+def count_blocks(rows: int, columns: int, batch: int) -> int:
+    """
+    Return into how many blocks of rows to divide a matrix, so that their products with columns are small for BLAS.
+
+    Parameters
+    ----------
+    rows, columns : int
+        The shape of the matrix.
+    batch : int
+        The number of columns of what it is multiplied by.
+
+    Returns
+    -------
+    int
+        A divisor of the number of rows; 1 where blocks are no gain.
+    """
+    if batch == 1 or (batch > FEW and not ONE_THREAD):
+        return 1
+    # Blocks of less than 16 rows take longer than the copying.
+    able = (n for n in range(1, rows // 16 + 1) if rows % n == 0 and rows // n * columns * batch <= SMALL)
+    return next(able, 1)
 
 
 def supports(request: Request) -> str | None:
@@ -312,7 +352,11 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     # Arrays: to make one of a number takes NumPy as long as the operation. Of a vector's shape they are quicker still.
     ones, half = np.ones(3 * n if vector else (), w.dtype), np.full(n if vector else (), 0.5, w.dtype)
     one = ones[:n] if vector else ones
-    product, add, multiply, tanh = w.dot, np.add, np.multiply, np.tanh
+    product, z_parts = w.dot, z
+    blocks = count_blocks(4 * n, w.shape[1], batch)
+    if blocks > 1:
+        product, z_parts = partial(np.matmul, w.reshape(blocks, -1, w.shape[1])), z.reshape(blocks, -1, batch)
+    add, multiply, tanh = np.add, np.multiply, np.tanh
     # For one row, where calls are what takes time, a product is the mean of two in one call.
     mean, both = np.full(2, 0.5, w.dtype).dot, products.reshape(2, -1)
     plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled and norms is None
@@ -360,7 +404,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     def step(s: Array, z_x: Array | None, h_old: Array, h: Array, invalid: Array | None) -> None:
         c_old = c if invalid is None else c.copy()
         # NumPy reads a positional `out` faster than a named one, and finds a method faster than a function.
-        product(s, z)
+        product(s, z_parts)
         if norm_h is not None:
             norm_h()
         if z_x is not None:
