@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.records import Record
 
-FLOORS = "floor", "floor, input first"
+FLOORS = "floor", "floor, input first", "floor, rows in blocks"
 LIBRARIES_ON_JAX = "Flax nnx", "Flax linen", "Equinox", "Haiku", "Keras on JAX"
 ITSELF = ("itself at the smallest T",)
 Where = Callable[[int, int], bool]

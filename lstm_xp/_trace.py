@@ -74,7 +74,7 @@ def trace(
         As in `lstm`.
     keep : tuple of str, optional
         What to keep, of ``"h"``, ``"c"``, ``"i"``, ``"f"``, ``"g"``, ``"o"``. Cell and hidden states cost little but on
-        torch, whose kernel does not tell them; the gates may need another engine, as `select_engine` says.
+        torch, whose kernel does not tell them; all may need another engine, as `select_engine` says.
 
     Returns
     -------

@@ -52,6 +52,91 @@ def test_rounds_change_no_result(engine: str, case: Case, buffer: int, monkeypat
     assert_equal(run(case, engine=engine), torch_answer(case), TOLERANCE[case.dtype])
 
 
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_blocks_of_rows_change_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case.replace(hidden_size=12)
+    monkeypatch.setattr(numpy_engine, "SMALL", 16 * 40 * 5)
+    assert numpy_engine.count_blocks(4 * 12, 30, 5) == 3
+    assert_equal(run(case, engine="numpy"), torch_answer(case), TOLERANCE[case.dtype])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "batch", "one_thread", "blocks"),
+    [
+        (512, 193, 1, True, 1),  # a vector
+        (512, 193, 8, True, 1),  # small as it is
+        (512, 193, 32, True, 4),
+        (512, 193, 32, False, 1),  # for BLAS's threads
+        (2048, 769, 8, False, 16),
+        (800, 301, 5, False, 2),
+        (12, 100_000, 2, True, 1),  # too few rows
+        (2048, 1025, 256, True, 1),  # blocks would have too few rows
+        (0, 5, 3, True, 1),
+    ],
+)
+def test_in_how_many_blocks(
+    rows: int, columns: int, batch: int, one_thread: bool, blocks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numpy_engine, "ONE_THREAD", one_thread)
+    assert numpy_engine.count_blocks(rows, columns, batch) == blocks
+
+
+@pytest.mark.parametrize(
+    ("environment", "one"),
+    [
+        ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "4"}, True),
+        ({"OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "1"}, False),
+        ({"OPENBLAS_NUM_THREADS": "", "OMP_NUM_THREADS": "1"}, True),
+    ],
+)
+def test_what_the_environment_says_of_blas(
+    environment: dict[str, str], one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert numpy_engine._has_one_thread() is one
+
+
+NORMALISED = [
+    Case(num_layers=2, bidirectional=True, proj_size=3, valid="lengths", batch=4, peephole=True),
+    Case(num_layers=2, valid="mask", batch=2, bias=("bias_hh",)),
+    Case(batch=1, reverse=True, valid="mask", peephole=True),
+    Case(batch=None, num_layers=2, proj_size=2, bias=()),
+]
+
+
+@pytest.mark.parametrize("buffer", [1, 2**18])
+@pytest.mark.parametrize("variant", [{}, {"clip_gates": 0.5, "clip_cell": 0.6}, {"coupled": True, "norm_eps": 1e-3}])
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("gates", ["joint", "each"])
+@pytest.mark.parametrize("case", NORMALISED, ids=str)
+def test_normalised_cells_are_the_references(
+    case: Case, gates: str, carry: bool, variant: dict[str, Any], buffer: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numpy_engine, "BUFFER", buffer)
+    case = case.replace(norm=gates)
+    options = lx.CellOptions(norm_gates=gates, norm_carry=carry, **variant)
+    reset = case.draw("reset", case.x().shape[:-1]) < -0.3
+    arguments = {**case.arguments(), **case.settings, "weights": case.weights(), "options": options, "reset": reset}
+    assert lx.select_engine(**arguments).name == "numpy"
+    assert_equal(flat(lx.lstm(**arguments)), flat(lx.lstm(**arguments, engine="standard")), 1e-12)
+
+
+@pytest.mark.parametrize("carry", [False, True])
+@pytest.mark.parametrize("gates", ["joint", "each"])
+@pytest.mark.parametrize("batch", [None, 1, 3])
+@pytest.mark.parametrize("proj_size", [0, 3])
+def test_streams_of_normalised_cells(gates: str, carry: bool, batch: int | None, proj_size: int) -> None:
+    case = Case(num_layers=2, batch=batch, proj_size=proj_size, norm=gates)
+    net = case.lstm(options=lx.CellOptions(norm_gates=gates, norm_carry=carry))
+    stream = net.stream(case.state(), batch)
+    assert stream.engine == "numpy"
+    outputs = np.stack([stream(frame) for frame in case.x()])
+    assert_equal((outputs, *stream.state), flat(net(**case.arguments(), engine="standard")), 1e-12)
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_weights_are_prepared_once(engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Any] = []
@@ -128,6 +213,7 @@ def test_what_numpy_leaves_to_the_standard_engine(case: Case, reason: str) -> No
         (Case(dtype="float16"), "it is for float32 and float64"),
         (Case(variant="coupled"), "it has no options but the default"),
         (Case(variant="peephole"), "it has no peepholes"),
+        (Case(norm="joint"), "it has no layer normalisation"),
     ],
     ids=str,
 )

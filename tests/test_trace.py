@@ -47,14 +47,29 @@ def resets(case: Case) -> np.ndarray:
 @pytest.mark.parametrize("buffer", [1, 2**18])
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_numpy_keeps_states_as_the_reference_does(
+def test_numpy_keeps_what_the_reference_does(
     case: Case, threads: int, buffer: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(numpy_engine, "BUFFER", buffer)
-    for reset, keep in product((None, resets(case)), (("h", "c"), ("c",))):
+    for reset, keep in product((None, resets(case)), (EVERYTHING, ("c",), ("h", "f"))):
         arguments = {**case.arguments(), "reset": reset, "keep": keep}
         expected = case.lstm().trace(**arguments, engine="standard")
         assert_same(case.lstm().trace(**arguments, engine="numpy", threads=threads), expected)
+
+
+@pytest.mark.parametrize("case", [CASES[k].replace(peephole=True) for k in (0, 1, 4)], ids=str)
+@pytest.mark.parametrize(
+    "options",
+    [
+        lx.CellOptions(),
+        lx.CellOptions(peephole_output="old", coupled=True),
+        lx.CellOptions(clip_gates=0.4, clip_cell=0.3),
+    ],
+    ids=str,
+)
+def test_numpy_keeps_the_gates_of_variants(case: Case, options: lx.CellOptions) -> None:
+    net, arguments = case.lstm(options=options), {**case.arguments(), "reset": resets(case)}
+    assert_same(net.trace(**arguments, engine="numpy"), net.trace(**arguments, engine="standard"))
 
 
 @pytest.mark.needs("torch")
@@ -168,9 +183,7 @@ def test_torch_differentiates_what_it_worked_out(much: int, small: int, monkeypa
 
 def test_which_engine_keeps_what() -> None:
     x, weights = CASES[0].x(), CASES[0].weights()
-    assert lx.select_engine(x, weights, keep=("c", "h")).name == "numpy"
-    choice = lx.select_engine(x, weights, keep=("c", "o"))
-    assert (choice.name, choice.rejected["numpy"]) == ("standard", "it keeps no gates")
+    assert lx.select_engine(x, weights, keep=EVERYTHING).name == "numpy"
     with pytest.raises(ValueError, match="the engine 'numba' cannot run this: it keeps nothing"):
         lx.trace(x, weights, engine="numba", keep=("c",))
 

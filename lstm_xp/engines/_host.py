@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from itertools import pairwise
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -37,8 +37,9 @@ class Steps(NamedTuple):
         Where a step is not valid the state stays, whatever x is there.
     output : array, shape (time, batch, proj_size or hidden_size)
         To be overwritten by the hidden states, in any memory layout.
-    cells : array, shape (time, batch, hidden_size), or None
-        To be overwritten by the cell states, in any memory layout, if they are wanted.
+    kept : dict
+        By name, ``"c"`` and the gates ``"i"``, ``"f"``, ``"g"``, ``"o"``, arrays of shape (time, batch, hidden_size) in
+        any memory layout, to be overwritten by what of them is wanted. Gates where a step is not valid are whatever.
     """
 
     x: Array
@@ -46,7 +47,16 @@ class Steps(NamedTuple):
     c: Array
     mask: Array | None
     output: Array
-    cells: Array | None = None
+    kept: dict[str, Array] = {}  # noqa: RUF012 (a NamedTuple's, which nobody writes into)
+
+    def at(self, times: slice) -> Self:
+        """Return some of the steps."""
+        return self._replace(
+            x=self.x[times],
+            mask=None if self.mask is None else self.mask[times],
+            output=self.output[times],
+            kept={name: array[times] for name, array in self.kept.items()},
+        )
 
 
 # prepare(weights, options, batch) -> what the loop wants of them; loop(prepared, steps).
@@ -132,8 +142,9 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
 
         kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
         columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
-        steps = Steps(features, h_n[row], c_n[row], request.mask, columns, kept.get("c"))
-        _run_direction(request, steps, prepared, loop, kept.get("h"), reverse=request.reverse or direction == 1)
+        hidden = kept.pop("h", None)
+        steps = Steps(features, h_n[row], c_n[row], request.mask, columns, kept)
+        _run_direction(request, steps, prepared, loop, hidden, reverse=request.reverse or direction == 1)
 
     last = len(request.weights) - 1
     for k in range(last + 1):
@@ -172,13 +183,17 @@ def _run_direction(
     """
     Run one layer in one direction.
 
-    Fill in what output and cell states are where a step is not valid; write the hidden states into `hidden`.
+    Fill in what there is to return where a step is not valid; write the hidden states into `hidden`.
     """
     batch = steps.x.shape[1]
     if batch == 0:
         return
+
+    def in_order(steps: Steps) -> Steps:
+        return steps.at(slice(None, None, -1)) if reverse else steps
+
     if request.lengths is None and request.reset is None and not request.keep:  # one segment
-        loop(prepared(batch), _in_time(steps, reverse))
+        loop(prepared(batch), in_order(steps))
         _fill(request, steps, reverse)
         return
     is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
@@ -188,41 +203,23 @@ def _run_direction(
         if is_new is not None:
             new = is_new[stop - 1 if reverse else start]
             steps.h[new], steps.c[new] = h_0[new], c_0[new]
-        whole = _between(steps, start, stop)
+        whole = steps.at(slice(start, stop))
         if len(rows) == batch:
-            loop(prepared(batch), _in_time(whole, reverse))
+            loop(prepared(batch), in_order(whole))
             continue
-        cells = None if whole.cells is None else np.empty_like(whole.cells[:, rows])
-        part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, np.empty_like(whole.output[:, rows]), cells)
-        loop(prepared(len(rows)), _in_time(part, reverse))
+        new_output, *new_kept = (np.empty_like(array[:, rows]) for array in (whole.output, *whole.kept.values()))
+        kept = dict(zip(whole.kept, new_kept, strict=True))
+        part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, new_output, kept)
+        loop(prepared(len(rows)), in_order(part))
         steps.h[rows], steps.c[rows] = part.h, part.c
         whole.output[:, rows] = part.output
-        if whole.cells is not None:
-            whole.cells[:, rows] = part.cells
-    if request.keep and request.lengths is not None:
-        # No step was taken there.
-        padding = np.arange(steps.x.shape[0])[:, None] >= request.lengths
-        h, c = (h_0, c_0) if reverse else (steps.h, steps.c)
-        for array, state in ((steps.output, h), (steps.cells, c)):
-            if array is not None:
-                np.copyto(array, state, where=padding[:, :, None])
+        for name, array in kept.items():
+            whole.kept[name][:, rows] = array
+    if request.keep:
+        _fill_trace(request, steps, (h_0, c_0) if reverse else (steps.h, steps.c))
     if hidden is not None:
         hidden[...] = steps.output
     _fill(request, steps, reverse)
-
-
-def _between(steps: Steps, start: int, stop: int) -> Steps:
-    """Return the steps from one time to another."""
-    mask, cells = (None if each is None else each[start:stop] for each in (steps.mask, steps.cells))
-    return steps._replace(x=steps.x[start:stop], mask=mask, output=steps.output[start:stop], cells=cells)
-
-
-def _in_time(steps: Steps, reverse: bool) -> Steps:
-    """Return steps as they are processed."""
-    if not reverse:
-        return steps
-    mask, cells = (None if each is None else each[::-1] for each in (steps.mask, steps.cells))
-    return steps._replace(x=steps.x[::-1], mask=mask, output=steps.output[::-1], cells=cells)
 
 
 def _first_steps(request: Request, reset: Array, reverse: bool) -> Array:
@@ -255,6 +252,22 @@ def _segments(request: Request, is_new: Array | None, reverse: bool) -> Iterator
         rows = np.arange(batch) if request.lengths is None else np.flatnonzero(request.lengths > start)
         if len(rows) > 0:
             yield start, stop, rows
+
+
+def _fill_trace(request: Request, steps: Steps, padding_state: tuple[Array, Array]) -> None:
+    """Write the states in the padding, where no step was taken, and the gates at all steps that are not valid."""
+    if request.mask is not None:
+        invalid = ~request.mask
+    elif request.lengths is not None:
+        invalid = np.arange(steps.x.shape[0])[:, None] >= request.lengths
+        for array, state in zip((steps.output, steps.kept.get("c")), padding_state, strict=True):
+            if array is not None:
+                np.copyto(array, state, where=invalid[:, :, None])
+    else:
+        return
+    for name, array in steps.kept.items():
+        if name != "c":
+            array[invalid] = 0
 
 
 def _fill(request: Request, steps: Steps, reverse: bool) -> None:

@@ -51,6 +51,8 @@ def supports(request: Request) -> str | None:
         return "it has no options but the default"
     if request.weights[0][0].peephole is not None:
         return "it has no peepholes"
+    if request.weights[0][0].norm is not None:
+        return "it has no layer normalisation"
     if request.keep:
         return "it keeps nothing of what a step makes but the last"
     return numpy_engine.supports(request)
@@ -76,7 +78,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     def step(s: Array, _z_x: Array | None, _h_old: Array, _h: Array, _invalid: Array | None) -> None:
         _advance_stream(w, w_hr, s, flat)
 
-    return step, buffer[4 * n : 5 * n]
+    return step, buffer[None, 4 * n : 5 * n]
 
 
 def warm_up(dtype: str) -> None:

@@ -4,14 +4,16 @@ NumPy at its own best: one product and a handful of calls a step, into buffers t
 The state is kept as (features, batch), so that each gate is one contiguous block. For a batch, the input lies below
 the hidden state and ones below that, :math:`s_t = (h_{t-1}, x_t, 1)`, so that one product with all weights side by side
 makes all pre-activations. For one row, where the product is bound by reading the weights, the input is projected for
-many steps at once.
+many steps at once. A batch's product is made in blocks of rows, where those are quicker (`count_blocks`).
 
 With :math:`\sigma(z) = (\tanh(z/2) + 1)/2` and the halves folded into the weights, one tanh serves all four gates; the
 factor 2 that then remains in c is divided out, the one in h is folded into the weights that read it. Factors of two are
 exact; a state beyond half the largest number overflows.
 """
 
+import os
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,12 +21,52 @@ import numpy as np
 from lstm_xp._options import DEFAULT, CellOptions
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
+from lstm_xp.engines._norms import Norms, centre, complete_input, norm_of_cells, norm_of_products, prepare_norms
 from lstm_xp.engines._request import Request, Result, Stepper
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 # Elements of the buffer for (h, x, 1): more time steps than fit are taken one buffer after the other.
 BUFFER = 2**18
+
+# OpenBLAS copies what it multiplies into an order of its own, but not for products of at most so many multiplications
+# (for AVX-512 and some others; elsewhere smaller products are as fast). For few rows the copying is most of the work.
+SMALL = 10**6
+FEW = 8  # So few that its threads do not make good for it.
+
+
+def _has_one_thread() -> bool:
+    """Tell whether BLAS has one thread, as far as the environment says: OpenBLAS asks for the same, in this order."""
+    names = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"
+    said = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return processors == 1 if said is None else said == "1"
+
+
+ONE_THREAD = _has_one_thread()
+
+
+def count_blocks(rows: int, columns: int, batch: int) -> int:
+    """
+    Return into how many blocks of rows to divide a matrix, so that their products with columns are small for BLAS.
+
+    Parameters
+    ----------
+    rows, columns : int
+        The shape of the matrix.
+    batch : int
+        The number of columns of what it is multiplied by.
+
+    Returns
+    -------
+    int
+        A divisor of the number of rows; 1 where blocks are no gain.
+    """
+    if batch == 1 or (batch > FEW and not ONE_THREAD):
+        return 1
+    # Blocks of less than 16 rows take longer than the copying.
+    able = (n for n in range(1, rows // 16 + 1) if rows % n == 0 and rows // n * columns * batch <= SMALL)
+    return next(able, 1)
 
 
 def supports(request: Request) -> str | None:
@@ -34,10 +76,6 @@ def supports(request: Request) -> str | None:
     for options in request.options:
         if options.activations != DEFAULT.activations:
             return "it has no activations but sigmoid and tanh"
-    if request.weights[0][0].norm is not None:
-        return "it has no layer normalisation"
-    if not {"h", "c"}.issuperset(request.keep):
-        return "it keeps no gates"
     return None
 
 
@@ -50,7 +88,7 @@ class Prepared(NamedTuple):
     """
     A cell's weights as the loop wants them; gates in the order o, i, f, g.
 
-    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None.
+    `w` is for (h, x, 1), or for h alone where `w_x`, for (x, 1), is not None: for one row, and with norms.
     """
 
     w: Array
@@ -60,6 +98,7 @@ class Prepared(NamedTuple):
     p_if: Array | None
     bounds: Array | None
     options: CellOptions
+    norms: Norms | None = None
 
 
 Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
@@ -92,11 +131,15 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
         def make(weights: CellWeights = weights, k: int = k) -> Prepared:
             return for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
 
-        step, c = make_step(request.prepare(("numpy stream", k, options, batch == 1), make), batch)
+        prepared = request.prepare(("numpy stream", k, options, batch == 1), make)
+        step, now = make_step(prepared, batch)
         # Vectors for one row: NumPy is quicker with them.
         s, h = (part[:, 0] if batch == 1 else part for part in (buffer[below:end], buffer[end - size : end]))
-        layers.append((step, s, h))
-        cells.append(c.T)
+        project = None
+        if prepared.w_x is not None:
+            s, project = h, partial(project_input, buffer[below : end - size - 1].T[None], prepared.w_x, prepared.norms)
+        layers.append((step, s, project, h))
+        cells.append(now[-1].T)
         below = end - size
     hidden = [buffer[end - size : end].T for end in ends]
     inputs, output = (array if batched else array[0] for array in (buffer[:features].T, hidden[-1]))
@@ -105,8 +148,8 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
 
     def push(x: Array) -> Array:
         inputs[...] = x
-        for step, s, h in layers:
-            step(s, None, h, h, None)
+        for step, s, project, h in layers:
+            step(s, None if project is None else project()[0], h, h, None)
         # C order is not what NumPy makes of a transposed array by itself.
         result: Array = multiply(output, factor, order="C")
         return result
@@ -128,16 +171,20 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     n = weights.weight_hh.shape[0] // 4
     half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
 
-    def gates(array: Array) -> Array:
-        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * half
+    def gates(array: Array, scale: Array | float = half) -> Array:
+        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * scale
         return ordered.reshape(4 * n, -1)
 
-    bias = total_bias(weights)
-    w_x = np.hstack([gates(weights.weight_ih), np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
-    w_h = gates(weights.weight_hh)
+    if weights.norm is None:
+        norms, bias = None, total_bias(weights)
+        w_x, w_h = gates(weights.weight_ih), gates(weights.weight_hh)
+    else:
+        norms, bias = prepare_norms(weights.norm, total_bias(weights), options, gates), None
+        w_x, w_h = (centre(gates(w, dtype.type(1)), norms.groups) for w in (weights.weight_ih, weights.weight_hh))
+    w_x = np.hstack([w_x, np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
     w_hr = weights.weight_hr
     if w_hr is None:
-        w_h *= 0.5
+        w_h *= dtype.type(0.5)
     else:
         w_hr = np.multiply(w_hr, dtype.type(0.5), order="C")
     p_o = p_if = bounds = None
@@ -147,15 +194,20 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     if options.clip_gates is not None:
         bounds = np.repeat(half[:, 0] * dtype.type(options.clip_gates), n, axis=0)
         bounds = bounds if batch > 1 else bounds[:, 0]
-    if batch > 1:
-        return Prepared(np.hstack([w_h, w_x]), None, w_hr, p_o, p_if, bounds, options)
-    # Columns one after the other: that product of a matrix and a vector is the faster one.
-    return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), w_hr, p_o, p_if, bounds, options)
+    others = w_hr, p_o, p_if, bounds, options, norms
+    if batch == 1:
+        # Columns one after the other: that product of a matrix and a vector is the faster one.
+        return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), *others)
+    if norms is not None:
+        return Prepared(w_h, np.ascontiguousarray(w_x.T), *others)
+    return Prepared(np.hstack([w_h, w_x]), None, *others)
 
 
 def for_one_step(prepared: Prepared, factor: float) -> Prepared:
-    """Return the weights for (x, 1, h), with x times a factor."""
+    """Return the weights for (x, 1, h), or those for (x, 1) apart if there are norms, with x times a factor."""
     w, w_x = prepared.w, prepared.w_x
+    if prepared.norms is not None and w_x is not None:
+        return prepared._replace(w_x=np.vstack([w_x[:-1] * w.dtype.type(factor), w_x[-1:]]))
     if w_x is None:
         size = w.shape[0] // 4 if prepared.w_hr is None else prepared.w_hr.shape[0]
         w, w_x = w[:, :size], w[:, size:].T
@@ -163,10 +215,36 @@ def for_one_step(prepared: Prepared, factor: float) -> Prepared:
     return prepared._replace(w=np.asfortranarray(joined) if prepared.w_x is not None else joined, w_x=None)
 
 
-# run(states, added, invalid, cells) runs as many steps as there are. states, shape (time + 1, rows, batch), is what the
-# product is with at each step, which writes the new hidden state into the first rows of the next; added, of shape
-# (time, 4*hidden_size) or None, is added to the product; the state stays where invalid, (time, batch) or None, is true;
-# cells, (time, hidden_size, batch) or None, is overwritten by the cell states.
+def project_input(x: Array, w_x: Array, norms: Norms | None) -> Array:
+    """
+    Return what is added to the products with the hidden state.
+
+    Parameters
+    ----------
+    x : array, shape (time, batch, features)
+        The input.
+    w_x, norms
+        As in `Prepared`.
+
+    Returns
+    -------
+    array, shape (time, 4*hidden_size, batch), or (time, 4*hidden_size) for one row
+        The input's product, and what is added to it.
+    """
+    time, batch, features = x.shape
+    added: Array = np.dot(x.reshape(time * batch, features), w_x[:-1])
+    if norms is None:
+        added += w_x[-1]
+    else:
+        complete_input(added, norms)
+    return added if batch == 1 else np.ascontiguousarray(added.reshape(time, batch, -1).transpose(0, 2, 1))
+
+
+# run(states, added, invalid, inside) runs as many steps as there are. states, shape (time + 1, rows, batch), is what
+# the product is with at each step, which writes the new hidden state into the first rows of the next; added, None or as
+# `project_input` returns it, is added to the product; the state stays where invalid, (time, batch) or None, is true;
+# inside, (time, 5 or 1, hidden_size, batch) or None, is overwritten by what a step makes, or by the last of it alone:
+# the gates o, i, f and g, the sigmoids doubled, and the cell state.
 Run: TypeAlias = Callable[[Array, Array | None, Array | None, Array | None], None]
 
 
@@ -191,7 +269,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
     length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
     states = np.empty((length + 1, rows, batch), steps.h.dtype)
-    cells = None if steps.cells is None else np.empty((length, len(c), batch), c.dtype)
+    inside = np.empty((length, 1 if steps.kept.keys() == {"c"} else 5, *c.shape), c.dtype) if steps.kept else None
     np.multiply(steps.h.T, doubled, out=states[0, :size])
     c[...] = steps.c.T
     if prepared.w_x is None:
@@ -206,14 +284,16 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
             if invalid is not None:
                 np.copyto(inputs, 0, where=invalid[:, None])
         else:
-            added = x[:, 0] if invalid is None else np.where(invalid, 0, x[:, 0])
-            added = np.dot(added, prepared.w_x[:-1])
-            added += prepared.w_x[-1]
-        run(states[: len(x) + 1], added, invalid, cells)
+            added = project_input(
+                x if invalid is None else np.where(invalid[:, :, None], 0, x), prepared.w_x, prepared.norms
+            )
+        run(states[: len(x) + 1], added, invalid, inside)
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
-        if steps.cells is not None and cells is not None:
-            steps.cells[start : start + length] = cells[: len(x)].transpose(0, 2, 1)
+        for name, array in steps.kept.items():
+            if inside is not None:
+                made = inside[: len(x), "oifgc".index(name) - 5].transpose(0, 2, 1)
+                np.multiply(made, c.dtype.type(1.0 if name in "gc" else 0.5), out=array[start : start + length])
     np.multiply(states[0, :size].T, 1 / doubled, out=steps.h)
     steps.c[...] = c.T
 
@@ -221,17 +301,24 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
 def loop(prepared: Prepared, steps: Steps) -> None:
     """Run one layer in one direction."""
     batch, size = steps.h.shape
-    step, c = make_step(prepared, batch)
+    step, now = make_step(prepared, batch)
 
-    def run(states: Array, added: Array | None, invalid: Array | None, cells: Array | None) -> None:
+    def run(states: Array, added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         # Lists, and vectors for one row: NumPy is quicker with them.
-        s, h = (list(array[..., 0] if batch == 1 else array) for array in (states, states[:, :size]))
-        for t in range(len(s) - 1):
-            step(s[t], None if added is None else added[t], h[t], h[t + 1], None if invalid is None else invalid[t])
-            if cells is not None:
-                cells[t] = c
+        s = list(states[..., 0] if batch == 1 else states)
+        h = s if states.shape[1] == size else list(states[:, :size])
+        nothing = [None] * len(s)
+        z_x, held = (nothing if array is None else list(array) for array in (added, invalid))
+        if inside is None:
+            for arguments in zip(s, z_x, h, h[1:], held):  # noqa: B905 (which takes time; s and h are longer by one)
+                step(*arguments)
+            return
+        kept, latest = inside.reshape(len(inside), -1), now[-inside.shape[1] :].reshape(-1)
+        for t, arguments in enumerate(zip(s, z_x, h, h[1:], held)):  # noqa: B905
+            step(*arguments)
+            kept[t] = latest
 
-    run_steps(prepared, steps, run, c)
+    run_steps(prepared, steps, run, now[-1])
 
 
 def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
@@ -250,22 +337,35 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     step : callable
         ``step(s, z_x, h_old, h, invalid)`` writes the new hidden state into h: s is what the product is with, z_x what
         is added to it or None, `invalid` tells where the state stays, or is None. With one row they are vectors.
-    c : array, shape (hidden_size, batch)
-        The cell state, which each step overwrites.
+    now : array, shape (5, hidden_size, batch)
+        What each step overwrites: the gates o, i, f and g, the sigmoids doubled, and the cell state.
     """
-    w, _, w_hr, p_o, p_if, bounds, options = prepared
+    w, _, w_hr, p_o, p_if, bounds, options, norms = prepared
     n = w.shape[0] // 4
-    buffer = np.zeros((6 * n, batch), w.dtype)
+    buffer = np.zeros((7 * n, batch), w.dtype)
     vector = batch == 1
-    gates = buffer[: 5 * n, 0] if vector else buffer[: 5 * n]
-    z, c, hidden = gates[: 4 * n], gates[4 * n :], buffer[5 * n :, 0] if vector else buffer[5 * n :]
+    rows = buffer[:, 0] if vector else buffer
+    gates, c, products = rows[: 5 * n], rows[4 * n : 5 * n], rows[5 * n :]
+    z, hidden, of_i, of_f = gates[: 4 * n], products[:n], products[:n], products[n:]
     o, i, f = (gates[k * n : (k + 1) * n] for k in range(3))
     sigmoids, i_and_f, g_and_c = gates[: 3 * n], gates[n : 3 * n], gates[3 * n :]
     # Arrays: to make one of a number takes NumPy as long as the operation. Of a vector's shape they are quicker still.
     ones, half = np.ones(3 * n if vector else (), w.dtype), np.full(n if vector else (), 0.5, w.dtype)
     one = ones[:n] if vector else ones
-    product, add, multiply, tanh = w.dot, np.add, np.multiply, np.tanh
-    plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled
+    product, z_parts = w.dot, z
+    blocks = count_blocks(4 * n, w.shape[1], batch)
+    if blocks > 1:
+        product, z_parts = partial(np.matmul, w.reshape(blocks, -1, w.shape[1])), z.reshape(blocks, -1, batch)
+    add, multiply, tanh = np.add, np.multiply, np.tanh
+    # For one row, where calls are what takes time, a product is the mean of two in one call.
+    mean, both = np.full(2, 0.5, w.dtype).dot, products.reshape(2, -1)
+    plain = p_o is None and bounds is None and options.clip_cell is None and not options.coupled and norms is None
+    shown = c if norms is None or options.norm_carry else of_f
+    norm_h = norm_sum = norm_carried = norm_shown = None
+    if norms is not None:
+        norm_z, norm_c = norm_of_products(norms, z), norm_of_cells(norms, c, shown)
+        norm_h, norm_sum = (None, norm_z) if norms.gamma_x is None else (norm_z, None)
+        norm_carried, norm_shown = (norm_c, None) if options.norm_carry else (None, norm_c)
     # The output gate waits for the new cell state, if it sees it.
     late = p_o is not None and options.peephole_output == "new"
     early_gates, early_sigmoids = (gates[n : 4 * n], i_and_f) if late else (z, sigmoids)
@@ -276,6 +376,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
 
     def new_cell_state() -> None:
         """Make the gates and the new cell state, as the options have it."""
+        if norm_sum is not None:
+            norm_sum()
         if p_o is not None:
             add(i_and_f, p_if * np.concatenate([c, c]), out=i_and_f)
             if not late:
@@ -285,10 +387,14 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         add(early_sigmoids, ones[: len(early_sigmoids)] if vector else ones, early_sigmoids)
         if options.coupled:
             np.subtract(w.dtype.type(2), i, out=f)
-        multiply(i_and_f, g_and_c, out=i_and_f)
-        add(i, f, out=c)
+        multiply(i_and_f, g_and_c, out=products)
+        add(of_i, of_f, out=c)
         multiply(c, half, out=c)
+        if norm_carried is not None:
+            norm_carried()
         clip(c, options.clip_cell)
+        if norm_shown is not None:
+            norm_shown()
         if late:
             add(o, p_o * c, out=o)
             clip(o, None if bounds is None else bounds[:n])
@@ -298,18 +404,23 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     def step(s: Array, z_x: Array | None, h_old: Array, h: Array, invalid: Array | None) -> None:
         c_old = c if invalid is None else c.copy()
         # NumPy reads a positional `out` faster than a named one, and finds a method faster than a function.
-        product(s, z)
+        product(s, z_parts)
+        if norm_h is not None:
+            norm_h()
         if z_x is not None:
             add(z, z_x, z)
         if plain:
             tanh(z, z)
             add(sigmoids, ones, sigmoids)
-            multiply(i_and_f, g_and_c, i_and_f)
-            add(i, f, c)
-            multiply(c, half, c)
+            multiply(i_and_f, g_and_c, products)
+            if vector:
+                mean(both, c)
+            else:
+                add(of_i, of_f, c)
+                multiply(c, half, c)
         else:
             new_cell_state()
-        tanh(c, hidden)
+        tanh(shown, hidden)
         if w_hr is None:
             multiply(o, hidden, h)
         else:
@@ -320,4 +431,4 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
             np.copyto(c, c_old, where=invalid)
             np.copyto(h, h_old, where=invalid)
 
-    return step, buffer[4 * n : 5 * n]
+    return step, buffer[: 5 * n].reshape(5, n, batch)
