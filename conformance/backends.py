@@ -92,7 +92,9 @@ class Backend:
     tier : str, optional
         How many cases it runs, at most: a key of `TIERS`. ``"core"`` where a case takes more than some milliseconds.
     examples : int, optional
-        How many examples a property is tried on; the accuracy is measured on ten times as many networks, at most 50.
+        How many examples a property is tried on.
+    networks : int, optional
+        How many networks the accuracy is measured on.
     in_turn : tuple of str, optional
         The tiers in which each of several alike tests runs in one dtype, the next one in the next, instead of all in
         every dtype: where each has to be compiled, or is a graph of its own.
@@ -127,6 +129,7 @@ class Backend:
     steps: int = 1000
     tier: str = "full"
     examples: int = 30
+    networks: int = 50
     in_turn: tuple[str, ...] = ()
     requires: str | None = None
     device: str | None = None
@@ -227,6 +230,19 @@ def _jax_precision() -> Iterator[None]:
     jax = import_module("jax")
     with jax.enable_x64(True), jax.default_matmul_precision("highest"):
         yield
+
+
+@contextmanager
+def _jax_compiling_quickly() -> Iterator[None]:
+    """Leave out most of what XLA does to make programs fast, which takes longer than they run: jax-jit has it."""
+    config, name = import_module("jax").config, "jax_disable_most_optimizations"
+    before = config.values[name]
+    config.update(name, True)
+    try:
+        with _jax_precision():
+            yield
+    finally:
+        config.update(name, before)
 
 
 _TORCH = {"asarray": _torch_asarray, "to_numpy": _torch_to_numpy, "context": _torch_precision}
@@ -394,6 +410,7 @@ def _strict(device: str, version: str | None = None) -> Backend:
         tier="full" if version == "2023.12" else "core",
         steps=1000 if device == "CPU_DEVICE" else 7,
         examples=10,
+        networks=20,
         dtypes=("float32",) if device in ("no_float64", "no_x64") else ("float64", "float32"),
     )
 
@@ -494,7 +511,7 @@ BACKENDS = (
         slow=True,
         **(_TORCH | {"context": _torch_compiled_anew}),
     ),
-    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **_JAX),
+    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **(_JAX | {"context": _jax_compiling_quickly})),
     Backend(
         "jax-jit",
         "jax.numpy",
@@ -523,6 +540,7 @@ BACKENDS = (
         steps=2,
         tier="core",
         examples=1,
+        networks=10,
         in_turn=("core", "full"),
         slow=True,
         gaps=(_LAZY,),
@@ -563,6 +581,7 @@ BACKENDS = (
         steps=2,
         tier="core",
         examples=1,
+        networks=10,
         in_turn=("core", "full"),
         slow=True,
     ),

@@ -230,5 +230,5 @@ def _libraries(table: Matrix) -> str:
         ]
         cells = "".join(f"<td>{escape(each)}</td>" for each in said)
         rows.append(f"<tr>{_name(row, f'<code>{escape(row.name)}</code>')}{cells}</tr>")
-    headings = "row", "version", "array API", "device", "dtypes", "engine", "T up to", "precision switches", "seconds"
+    headings = "row", "version", "array API", "device", "dtypes", "engine", "T up to", "switches", "seconds"
     return _table(headings, rows, label="the libraries")
