@@ -232,7 +232,8 @@ def test_the_suite_passes_on_the_source_and_kills_mutants_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command to its report, on as little of the suite as kills them."""
-    stage = ["conformance/test_sequence.py", "conformance/test_masking.py", "--xp=numpy-standard", "--oracle=frozen"]
+    files = [f"conformance/test_{name}.py" for name in ("cell", "masking", "options", "resets", "sequence", "trace")]
+    stage = [*files, "--xp=numpy-standard", "--oracle=frozen"]
     monkeypatch.setattr(command, "TARGETS", {"_cell.py": [stage], "engines/_stack.py": [stage]})
     report = tmp_path / "report.json"
     operators = ["--operator=unpacking", "--operator=where", "--operator=direction"]
