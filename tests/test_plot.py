@@ -93,7 +93,7 @@ def test_without_a_batch() -> None:
 )
 def test_traces_of_every_library(library: str) -> None:
     xp = standard_namespace(import_module(library))
-    case = CASE.replace(dtype="float32")
+    case = CASE.replace(dtype="float32", time=2)
     net = case.lstm().to(xp)
     trace = net.trace(from_numpy(case.x(), xp))
     figure = lx.plot.gates(trace, layer=0, row=1, order="index")
