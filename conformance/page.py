@@ -232,11 +232,12 @@ def _libraries(table: Matrix) -> str:
             str(row.data.get("device", "")),
             ", ".join(row.data.get("dtypes", ())),
             str(row.data.get("engine", "")),
+            str(row.data.get("tier", "")),
             str(row.steps or ""),
             "; ".join(f"{name}: {value}" for name, value in row.data.get("switches", {}).items()),
             f"{seconds:.0f}",
         ]
         cells = "".join(f"<td>{escape(each)}</td>" for each in said)
         rows.append(f"<tr>{_name(row, f'<code>{escape(row.name)}</code>')}{cells}</tr>")
-    headings = "row", "version", "array API", "device", "dtypes", "engine", "T up to", "switches", "seconds"
+    headings = "row", "version", "array API", "device", "dtypes", "engine", "cases", "T up to", "switches", "seconds"
     return _table(headings, rows, label="the libraries")
