@@ -16,6 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from array_api_compat import array_namespace
 
+from conformance.cases import map_arrays
+
 Arrays = tuple[Any, ...]
 
 
@@ -91,6 +93,8 @@ class Backend:
         How many cases it runs, at most: a key of `TIERS`. ``"core"`` where a case takes more than some milliseconds.
     examples : int, optional
         How many examples a property is tried on.
+    networks : int, optional
+        How many networks the accuracy is measured on.
     in_turn : tuple of str, optional
         The tiers in which each of several alike tests runs in one dtype, the next one in the next, instead of all in
         every dtype: where each has to be compiled, or is a graph of its own.
@@ -125,6 +129,7 @@ class Backend:
     steps: int = 1000
     tier: str = "full"
     examples: int = 30
+    networks: int = 50
     in_turn: tuple[str, ...] = ()
     requires: str | None = None
     device: str | None = None
@@ -227,6 +232,19 @@ def _jax_precision() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _jax_compiling_quickly() -> Iterator[None]:
+    """Leave out most of what XLA does to make programs fast, which takes longer than they run: jax-jit has it."""
+    config, name = import_module("jax").config, "jax_disable_most_optimizations"
+    before = config.values[name]
+    config.update(name, True)
+    try:
+        with _jax_precision():
+            yield
+    finally:
+        config.update(name, before)
+
+
 _TORCH = {"asarray": _torch_asarray, "to_numpy": _torch_to_numpy, "context": _torch_precision}
 _JAX = {
     "to_numpy": lambda arrays: tuple(np.array(array) for array in arrays),
@@ -303,6 +321,34 @@ def _ndonnx_to_numpy(arrays: Arrays) -> tuple[np.ndarray, ...]:
     return tuple(array.unwrap_numpy() for array in arrays)
 
 
+def _ndonnx_compile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """
+    Return a function as ndonnx is used: traced to an ONNX model, which ONNX Runtime then runs.
+
+    Of arrays with values ndonnx computes each node as it is made, in an inference session of its own. The constants
+    of the graph it computes even of arrays without; there ONNX's reference implementation does, which is quicker.
+    """
+    ndonnx, future, runtime = map(import_module, ("ndonnx", "spox._future", "onnxruntime"))
+
+    def call(*arguments: Any) -> Any:
+        inputs: dict[str, Any] = {}
+        values: dict[str, np.ndarray] = {}
+
+        def argument(array: Any) -> Any:
+            name = f"argument {len(inputs)}"
+            values[name] = array.unwrap_numpy()
+            inputs[name] = ndonnx.argument(shape=values[name].shape, dtype=array.dtype)
+            return inputs[name]
+
+        with future.value_prop_backend(future.ValuePropBackend.REFERENCE):
+            result = function(*map_arrays(argument, arguments))
+            model = ndonnx.build(inputs, {f"result {k}": array for k, array in enumerate(result)})
+        session = runtime.InferenceSession(model.SerializeToString())
+        return tuple(map(ndonnx.asarray, session.run(None, {i.name: values[i.name] for i in session.get_inputs()})))
+
+    return call
+
+
 def _mlx_asarray(array: np.ndarray) -> Any:
     # The dtype by name: of a float64 array MLX makes float32 silently.
     core = import_module("mlx.core")
@@ -331,7 +377,8 @@ def _sparse_to_numpy(arrays: Arrays) -> tuple[np.ndarray, ...]:
 
 
 def _cubed_to_numpy(arrays: Arrays) -> tuple[np.ndarray, ...]:
-    return tuple(map(np.asarray, import_module("cubed").compute(*arrays)))
+    # Without fusing operations, for which the graph is copied at each of its nodes.
+    return tuple(map(np.asarray, import_module("cubed").compute(*arrays, optimize_graph=False)))
 
 
 def _cubed_refuses_to_compute() -> AbstractContextManager[Any]:
@@ -359,10 +406,11 @@ def _strict(device: str, version: str | None = None) -> Backend:
         context=context,
         device=device,
         # The devices and versions differ in what they refuse, not in numbers; and a step costs a millisecond for each
-        # layer and direction.
+        # layer and direction. So one of them takes every case, another one a thousand steps.
         tier="full" if version == "2023.12" else "core",
-        steps=1000 if version == "2023.12" or device == "CPU_DEVICE" else 7,
+        steps=1000 if device == "CPU_DEVICE" else 7,
         examples=10,
+        networks=20,
         dtypes=("float32",) if device in ("no_float64", "no_x64") else ("float64", "float32"),
     )
 
@@ -439,7 +487,7 @@ BACKENDS = (
         "numpy-standard", "numpy", "NumPy, standard engine", _numpy_asarray, engine="standard", tier="core", examples=10
     ),
     Backend("numba", "numpy", "Numba, on NumPy", _numpy_asarray, engine="numba", requires="numba"),
-    Backend("numpy-readonly", "numpy", "NumPy, read-only", _numpy_readonly),
+    Backend("numpy-readonly", "numpy", "NumPy, read-only", _numpy_readonly, tier="core"),
     *(_strict(device) for device in ("CPU_DEVICE", "device1", "device2", "no_float64", "no_x64")),
     *(_strict("device1", version) for version in ("2023.12", "2024.12", "2025.12")),
     Backend("torch", "torch", "PyTorch", gradients=_torch_gradients, **_TORCH),
@@ -449,6 +497,7 @@ BACKENDS = (
         "PyTorch, standard engine",
         gradients=_torch_gradients,
         engine="standard",
+        tier="core",  # of every case the row above has half by this engine
         **_TORCH,
     ),
     Backend(
@@ -462,7 +511,7 @@ BACKENDS = (
         slow=True,
         **(_TORCH | {"context": _torch_compiled_anew}),
     ),
-    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **_JAX),
+    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **(_JAX | {"context": _jax_compiling_quickly})),
     Backend(
         "jax-jit",
         "jax.numpy",
@@ -487,9 +536,11 @@ BACKENDS = (
         "ndonnx",
         "ndonnx",
         to_numpy=_ndonnx_to_numpy,
+        compile=_ndonnx_compile,
         steps=2,
         tier="core",
         examples=1,
+        networks=10,
         in_turn=("core", "full"),
         slow=True,
         gaps=(_LAZY,),
@@ -530,6 +581,7 @@ BACKENDS = (
         steps=2,
         tier="core",
         examples=1,
+        networks=10,
         in_turn=("core", "full"),
         slow=True,
     ),

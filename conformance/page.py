@@ -1,7 +1,7 @@
 """The report as one page of HTML: no script, nothing fetched from elsewhere."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
@@ -112,7 +112,7 @@ def _matrix(table: Matrix) -> str:
 
 def _cell(cell: Cell, row: Row, table: Matrix) -> str:
     css = cell.status.word.replace(" ", "-")
-    notes = _links([note for note, _ in cell.notes], table)
+    notes = f"<div>{_links([note for note, _ in cell.notes], table)}</div>" if cell.notes else ""
     said = f'<small class="word">{cell.status.word}</small>' if cell.status is NOT_RUN else figure(cell.error)
     failed = ""
     if cell.failures:
@@ -124,7 +124,7 @@ def _cell(cell: Cell, row: Row, table: Matrix) -> str:
         bar = f'<small>{escape(in_units(cell.units))}</small><span class="bar"><i style="width:{full}%"></i></span>'
     hint = f"{row.title}: {cell.status.word}" + (f", {cell.counts}" if cell.total else "")
     sign = f'<span class="sign" role="img" aria-label="{cell.status.word}">{cell.status.sign}</span>'
-    return f'<td class="{css}" title="{escape(hint)}">{sign} {said}{notes}{failed}{bar}</td>'
+    return f'<td class="{css}" title="{escape(hint)}">{sign} {said}{failed}{bar}{notes}</td>'
 
 
 def _links(notes: Iterable[Note], table: Matrix) -> str:
@@ -145,23 +145,31 @@ def _notes(table: Matrix) -> list[str]:
     items = []
     for note, number in table.numbers.items():
         link = f' <a href="{escape(note.url)}">{escape(note.url)}</a>' if note.url else f" {escape(note.link)}"
-        where = [
-            f"{escape(row.name)} {escape(column.title)} ({tests} of {cell.total})"
-            for row in table.rows
-            for column, cell in zip(table.columns, row.cells, strict=True)
-            for each, tests in cell.notes
-            if each == note
-        ] + [escape(row.name) for row in table.rows if row.not_run == note]
+        where = "; ".join([*_where(note, table), *(escape(row.name) for row in table.rows if row.not_run == note)])
         items.append(
             f'<li id="note-{number}"><strong>{escape(note.label.capitalize())}:</strong> {_prose(note.reason)}{link}'
-            f'<br><span class="soft">{", ".join(where)}</span></li>'
+            f'<br><span class="soft">{where}</span></li>'
         )
     return ['<ol class="notes">', *items, "</ol>"]
 
 
+def _where(note: Note, table: Matrix) -> Iterator[str]:
+    """Yield each capability that a note is about, with how many of its tests in which rows."""
+    for k, column in enumerate(table.columns):
+        rows: dict[str, list[str]] = {}
+        for row in table.rows:
+            cell = row.cells[k]
+            for tests in (tests for each, tests in cell.notes if each == note):
+                rows.setdefault(f"{tests} of {cell.total}", []).append(row.name)
+        if rows:
+            said = ", ".join(f"{many} in {escape(', '.join(names))}" for many, names in rows.items())
+            yield f"{escape(column.title)}: {said}"
+
+
 def _prose(text: str) -> str:
-    """Return text in which backticks make code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+    """Return text in which backticks make code, and addresses links."""
+    text = re.sub("`([^`]+)`", r"<code>\1</code>", escape(text))
+    return re.sub(r"https://[^\s)&]+", r'<a href="\g<0>">\g<0></a>', text)
 
 
 def _failures(row: Row) -> str:
@@ -224,11 +232,12 @@ def _libraries(table: Matrix) -> str:
             str(row.data.get("device", "")),
             ", ".join(row.data.get("dtypes", ())),
             str(row.data.get("engine", "")),
+            str(row.data.get("tier", "")),
             str(row.steps or ""),
             "; ".join(f"{name}: {value}" for name, value in row.data.get("switches", {}).items()),
             f"{seconds:.0f}",
         ]
         cells = "".join(f"<td>{escape(each)}</td>" for each in said)
         rows.append(f"<tr>{_name(row, f'<code>{escape(row.name)}</code>')}{cells}</tr>")
-    headings = "row", "version", "array API", "device", "dtypes", "engine", "T up to", "precision switches", "seconds"
+    headings = "row", "version", "array API", "device", "dtypes", "engine", "cases", "T up to", "switches", "seconds"
     return _table(headings, rows, label="the libraries")

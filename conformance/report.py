@@ -285,14 +285,14 @@ def in_units(units: float | None) -> str:
     return "<0.01 tol" if 0 < units < 0.01 else f"{units:.2g} tol"
 
 
-def longest_times(report: Report) -> str:
-    """Return how long the sequences were: for most rows, then for those that differ."""
-    rows: dict[int, list[str]] = {}
+def by_row(report: Report, what: str) -> str:
+    """Return what the rows were given (their `steps`, their `tier`): most of them, then those that differ."""
+    rows: dict[str, list[str]] = {}
     for row in matrix(report).rows:
-        if row.steps is not None:
-            rows.setdefault(row.steps, []).append(row.name)
-    ranked = sorted(rows, key=lambda steps: len(rows[steps]), reverse=True)
-    return "; ".join(str(steps) + (f" in {', '.join(rows[steps])}" if k else "") for k, steps in enumerate(ranked))
+        if row.data.get(what) is not None:
+            rows.setdefault(str(row.data[what]), []).append(row.name)
+    ranked = sorted(rows, key=lambda said: len(rows[said]), reverse=True)
+    return "; ".join(said + (f" in {', '.join(rows[said])}" if k else "") for k, said in enumerate(ranked))
 
 
 def facts(report: Report) -> dict[str, str]:
@@ -301,8 +301,8 @@ def facts(report: Report) -> dict[str, str]:
         name: said
         for name, said in {
             "lstm_xp": report["lstm_xp"],
-            "cases": f"tier {report['tier']}",
-            "longest T": longest_times(report),
+            "cases": f"tier {by_row(report, 'tier') or report['tier']}",
+            "longest T": by_row(report, "steps"),
             "Python": report["python"],
             "platform": report.get("platform", ""),
             "date": report.get("date", ""),

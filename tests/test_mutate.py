@@ -2,14 +2,13 @@
 
 import ast
 import json
-import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
 
+from conformance.mutate import __main__ as command
 from conformance.mutate.__main__ import TARGETS, key_of, killed_before, mutants_of, sample, stale_reasons
 from conformance.mutate.judge import ROOT, Run, Verdict, copy_to, survey
 from conformance.mutate.operators import OPERATORS
@@ -105,11 +104,6 @@ def test_the_rest_of_the_file_stays_as_it_is() -> None:
     assert mutant == ("program.py", 3, "argument", "a, # first b,", "b, # first a,", source.format("b", "a"))
 
 
-@cache
-def everything() -> list[Mutant]:
-    return mutants_of(TARGETS)
-
-
 # What the mutants have to be about, and at least how many of them there are.
 KINDS: dict[str, tuple[Callable[[Mutant], bool], int]] = {
     "a gate's slice": (lambda m: "z_i, z_f, z_g, z_o" in m.before and m.operator in ("slice", "bound"), 8),
@@ -125,43 +119,44 @@ KINDS: dict[str, tuple[Callable[[Mutant], bool], int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_there_are_mutants_of_every_kind(kind: str) -> None:
-    is_of_kind, number = KINDS[kind]
-    assert sum(map(is_of_kind, everything())) >= number
-
-
-def test_every_operator_finds_a_place_in_the_source() -> None:
-    assert {mutant.operator for mutant in everything()} == set(OPERATORS)
-    assert {mutant.file for mutant in everything()} == set(TARGETS)
-
-
-def test_a_mutant_is_its_file_but_for_some_lines() -> None:
-    for mutant in everything():
+def test_the_mutants_of_the_source() -> None:
+    """Made once, which takes seconds: of every kind, by every operator, each its file but for some lines."""
+    everything = mutants_of(TARGETS)
+    found = {kind: sum(map(is_of_kind, everything)) for kind, (is_of_kind, _) in KINDS.items()}
+    assert {kind for kind, number in found.items() if number < KINDS[kind][1]} == set(), found
+    assert {mutant.operator for mutant in everything} == set(OPERATORS)
+    assert {mutant.file for mutant in everything} == set(TARGETS)
+    for mutant in everything:
         lines = (ROOT / "lstm_xp" / mutant.file).read_text(encoding="utf-8").splitlines()
         changed = mutant.source.splitlines()
         assert changed[: mutant.line - 1] == lines[: mutant.line - 1]
         assert changed != lines
 
 
+def of_two_files() -> list[Mutant]:
+    return mutants_of(["_options.py", "engines/standard.py"])
+
+
 def test_a_sample_is_spread_over_files_and_operators() -> None:
-    number = len({(mutant.file, mutant.operator) for mutant in everything()})
-    chosen = sample(everything(), number, seed=1)
-    assert len({(mutant.file, mutant.operator) for mutant in chosen}) == number
-    assert chosen == sample(everything(), number, seed=1) != sample(everything(), number, seed=2)
+    mutants = of_two_files()
+    number = len({(mutant.file, mutant.operator) for mutant in mutants})
+    chosen = sample(mutants, number, seed=1)
+    assert len({(mutant.file, mutant.operator) for mutant in chosen}) == number < len(mutants)
+    assert chosen == sample(mutants, number, seed=1) != sample(mutants, number, seed=2)
 
 
 def test_reasons_that_are_none_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead, gone = everything()[0], everything()[1]
+    everything = of_two_files()
+    dead, gone = everything[:2]
     reasons = {key_of(dead): "it is the same", key_of(gone): "it is the same"}
     monkeypatch.setattr("conformance.mutate.__main__.REASONS", reasons)
     judged = [Judged(dead, Verdict("killed", "test_x", "differs"), reasons[key_of(dead)])]
-    there = [mutant for mutant in everything() if mutant != gone]
+    there = [mutant for mutant in everything if mutant != gone]
     assert stale_reasons(there, judged) == [
         (key_of(gone), "there is no such mutant"),
         (key_of(dead), "it was noticed by test_x: differs"),
     ]
-    assert stale_reasons(everything(), [judged[0]._replace(verdict=Verdict("survived"))]) == []
+    assert stale_reasons(everything, [judged[0]._replace(verdict=Verdict("survived"))]) == []
 
 
 PROGRAM = """\
@@ -234,15 +229,20 @@ def test_a_survey_sees_where_each_test_comes(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("array_api_strict")
-def test_the_suite_passes_on_the_source_and_kills_mutants_of_it(tmp_path: Path) -> None:
+def test_the_suite_passes_on_the_source_and_kills_mutants_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the command to its report, on as little of the suite as kills them."""
+    files = [f"conformance/test_{name}.py" for name in ("cell", "masking", "options", "sequence", "trace")]
+    stage = [*files, "--xp=strict-2023.12", "--oracle=frozen"]
+    monkeypatch.setattr(command, "TARGETS", {"_cell.py": [stage], "engines/_stack.py": [stage]})
     report = tmp_path / "report.json"
-    command = [sys.executable, "-m", "conformance.mutate", "--file=_cell.py", "--file=engines/_stack.py"]
-    operators = ["--operator=unpacking", "--operator=where", "--operator=direction"]
-    done = subprocess.run(
-        [*command, *operators, "--sample=6", f"--json={report}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 mutants: 6 killed" in done.stdout
+    operators = ["--operator=unpacking", "--operator=where"]
+    monkeypatch.setattr(sys, "argv", ["mutate", *operators, "--sample=4", f"--json={report}"])
+    code = command.main()
+    said = capsys.readouterr().out
+    assert code == 0, said
+    assert "4 mutants: 4 killed" in said
     assert {each["outcome"] for each in json.loads(report.read_text())["mutants"]} == {"killed"}
 
 

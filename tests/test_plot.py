@@ -93,7 +93,7 @@ def test_without_a_batch() -> None:
 )
 def test_traces_of_every_library(library: str) -> None:
     xp = standard_namespace(import_module(library))
-    case = CASE.replace(dtype="float32")
+    case = CASE.replace(dtype="float32", time=2)
     net = case.lstm().to(xp)
     trace = net.trace(from_numpy(case.x(), xp))
     figure = lx.plot.gates(trace, layer=0, row=1, order="index")
@@ -123,7 +123,7 @@ def test_a_tracer_has_nothing_to_draw() -> None:
     net = CASE.replace(dtype="float32").lstm().to(jax.numpy)
     draw = jax.jit(lambda x: lx.plot.gates(net.trace(x)) and x)
     with pytest.raises(TypeError, match=r"`trace.x` \(.*Tracer.*\) cannot become a NumPy array"):
-        draw(jax.numpy.ones((7, 3, 5)))
+        draw(jax.numpy.ones((7, 3, 5), "float32"))
 
 
 def test_more_steps_than_columns_are_means_and_say_so() -> None:

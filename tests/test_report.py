@@ -163,6 +163,23 @@ def test_everything_says_how_long_the_sequences_were(report: dict[str, Any]) -> 
     assert page(report).count("T ≤ 3<") >= len(BACKENDS) - 1
 
 
+def test_everything_says_which_cases_were_run(report: dict[str, Any]) -> None:
+    report["tier"] = "full"
+    for name, each in report["backends"].items():
+        each["tier"] = "core" if name in ("jax", "mlx") else "full"
+    assert "tier full; core in jax, mlx\n" in printed(report)
+    assert "tier full; core in jax, mlx<" in page(report)
+
+
+def test_a_note_says_of_each_capability_in_which_rows(report: dict[str, Any]) -> None:
+    for name in ("numpy", "torch"):
+        cell = results(passed=3, skipped=1, gaps=[gap("skip", f"x `y` (see {LINK}) & z", "")])
+        report["backends"][name]["capabilities"] |= {"cell": cell, "memory": cell}
+    text = page(report)
+    assert "cell: 1 of 4 in numpy, torch; memory: 1 of 4 in numpy, torch<" in text
+    assert f'x <code>y</code> (see <a href="{LINK}">{LINK}</a>) &amp; z' in text
+
+
 def test_a_new_capability_is_shown(report: dict[str, Any]) -> None:
     report["backends"]["numpy"]["capabilities"]["novelty"] = results(error=3e-3, units=0.3)
     assert matrix(report).columns[-1].title == "novelty"
