@@ -232,19 +232,6 @@ def _jax_precision() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _jax_compiling_quickly() -> Iterator[None]:
-    """Leave out most of what XLA does to make programs fast, which takes longer than they run: jax-jit has it."""
-    config, name = import_module("jax").config, "jax_disable_most_optimizations"
-    before = config.values[name]
-    config.update(name, True)
-    try:
-        with _jax_precision():
-            yield
-    finally:
-        config.update(name, before)
-
-
 _TORCH = {"asarray": _torch_asarray, "to_numpy": _torch_to_numpy, "context": _torch_precision}
 _JAX = {
     "to_numpy": lambda arrays: tuple(np.array(array) for array in arrays),
@@ -511,7 +498,7 @@ BACKENDS = (
         slow=True,
         **(_TORCH | {"context": _torch_compiled_anew}),
     ),
-    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **(_JAX | {"context": _jax_compiling_quickly})),
+    Backend("jax", "jax.numpy", "JAX", gradients=_jax_gradients, **_JAX),
     Backend(
         "jax-jit",
         "jax.numpy",

@@ -75,7 +75,7 @@ def _device(backend: Backend) -> str:
 
 
 def _switches(backend: Backend) -> dict[str, str]:
-    """Return what a library was told of precision and compiling, or is told by default."""
+    """Return in what a library may compute products, other than in the dtype of what is multiplied."""
     if backend.module == "torch":
         torch = sys.modules["torch"].backends
         return {"torch: TF32 in products, in cuDNN": f"{torch.cuda.matmul.allow_tf32}, {torch.cudnn.allow_tf32}"}
@@ -84,7 +84,6 @@ def _switches(backend: Backend) -> dict[str, str]:
         return {
             "jax: matmul precision": str(config.jax_default_matmul_precision),
             "jax: float64": str(config.jax_enable_x64),
-            "jax: most optimizations": str(not config.values["jax_disable_most_optimizations"]),
         }
     return {}
 
