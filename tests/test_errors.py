@@ -560,6 +560,8 @@ def test_lengths_out_of_range_are_clipped_where_values_are_not_looked_at(library
     for beyond in (9, 2**40):
         wild, tame = (net(x, lengths=asarray(np.array(given))) for given in ([beyond, 3, -2], [7, 3, 0]))
         np.testing.assert_array_equal(np.asarray(wild[0]), np.asarray(tame[0]))
+    unsigned, tame = (net(x, lengths=asarray(np.array(given, "uint64"))) for given in ([2**63, 3, 7], [7, 3, 7]))
+    np.testing.assert_array_equal(np.asarray(unsigned[0]), np.asarray(tame[0]))
 
 
 @on_each("numpy", "torch", "array_api_strict")

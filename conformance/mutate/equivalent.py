@@ -113,7 +113,55 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "norm, n = weights.norm, weights.weight_ih.shape[0] // 4",
         ),
     ),
+    "the weights were read with the library that the caller gave": (
+        Key(
+            "_weights.py",
+            "operand",
+            "if xp is None and is_alike(x, network.first_array):",
+            "if (is_alike(x, network.first_array)):",
+        ),
+    ),
+    "what was checked is checked again": (
+        Key(
+            "_sequence.py",
+            "keyword",
+            "request, layout = make_request(network, settings, call, options=options)",
+            "request, layout = make_request(network, settings, call, )",
+        ),
+        Key(
+            "_sequence.py",
+            "branch",
+            "options = check_settings(settings, network) if options is None else options",
+            "options = check_settings(settings, network)",
+        ),
+    ),
+    "what an engine prepares is not kept for the next call": (
+        Key("_sequence.py", "keyword", "prepared=network.prepared,", ""),
+    ),
+    "an integer of NumPy does what Python's does": (
+        Key("_sequence.py", "unwrap", "threads=int(threads),", "threads=threads,"),
+    ),
+    "nothing is kept of nothing": (
+        Key(
+            "_sequence.py",
+            "branch",
+            "keep=tuple(dict.fromkeys(keep)) if keep else (),",
+            "keep=tuple(dict.fromkeys(keep)),",
+        ),
+    ),
+    "a length of as many steps as there are becomes that number": (
+        Key(
+            "_sequence.py",
+            "comparison",
+            "too_large = xp.astype(lengths, xp.float32) > x.shape[0]",
+            "too_large = xp.astype(lengths, xp.float32) >= x.shape[0]",
+        ),
+    ),
+    "an engine of this name is asked for nowhere: a stream takes its own": (
+        Key("_sequence.py", "string", 'engine: str = "auto"', 'engine: str = "?"'),
+    ),
     "without the glance the whole check is made, which tells the same": (
+        Key("_weights.py", "branch", "if xp is None and is_alike(x, network.first_array):", "if False:"),
         Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
     ),
     "array_api_compat tells the same of NumPy's arrays, in more time": (
