@@ -206,22 +206,6 @@ def test_what_numpy_leaves_to_the_standard_engine(case: Case, reason: str) -> No
         run(case, engine="numpy")
 
 
-@pytest.mark.needs("numba")
-@pytest.mark.parametrize(
-    ("case", "reason"),
-    [
-        (Case(dtype="float16"), "it is for float32 and float64"),
-        (Case(variant="coupled"), "it has no options but the default"),
-        (Case(variant="peephole"), "it has no peepholes"),
-        (Case(norm="joint"), "it has no layer normalisation"),
-    ],
-    ids=str,
-)
-def test_what_numba_refuses(case: Case, reason: str) -> None:
-    with pytest.raises(ValueError, match=f"the engine 'numba' cannot run this: {reason}"):
-        run(case, engine="numba")
-
-
 def test_threads_are_for_engines_that_have_some() -> None:
     case = Case()
     with pytest.raises(ValueError, match="'standard' cannot run this: `threads` is 2, and it has none of its own"):

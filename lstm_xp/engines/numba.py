@@ -5,7 +5,8 @@ Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a
 one row, without the interpreter's lock: each step is one product and one loop over the units in which all five tanh are
 computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each array; a
 library's scalar one would not vectorise. For one row the product is a loop, too: reading the weights takes as long as
-in BLAS, and calling that would take longer than a small product.
+in BLAS, and calling that would take longer than a small product. A cell that is not torch's, with peepholes, coupled
+gates or bounds, has a second loop over the units.
 
 What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
 threads, so that it is safe after a fork and in many threads.
@@ -13,7 +14,7 @@ threads, so that it is safe after a fork and in many threads.
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,34 +28,30 @@ from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, Step, for_one_step, prepare, run_steps, stepper_of
+from lstm_xp.engines.numpy import Prepared, Step, count_blocks, for_one_step, prepare, run_steps, stepper_of
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-def _compiled(function: Callable[..., None], signatures: Any = None) -> Any:
+def _compiled(function: Callable[..., Any], signatures: Any = None, **options: Any) -> Any:
     """
     Return what compiles a function, at once for signatures or when it is first called.
 
     It is kept on disk where there is a place.
     """
     try:
-        return njit(signatures, cache=True, **_OPTIONS)(function)
+        return njit(signatures, cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # no folder can be written to; Numba tells that only so
-        return njit(signatures, **_OPTIONS)(function)
+        return njit(signatures, **_OPTIONS, **options)(function)
 
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if not all(map(is_neutral, request.options)):
-        return "it has no options but the default"
-    if request.weights[0][0].peephole is not None:
-        return "it has no peepholes"
     if request.weights[0][0].norm is not None:
         return "it has no layer normalisation"
-    if request.keep:
-        return "it keeps nothing of what a step makes but the last"
+    if not {"h", "c"}.issuperset(request.keep):
+        return "it keeps no gates"
     return numpy_engine.supports(request)
 
 
@@ -71,12 +68,12 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
 def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     """Return the step of a stream, as that of NumPy's engine, and the cell state, which each step overwrites."""
     w, n = prepared.w, prepared.w.shape[0] // 4
-    w_hr = np.empty((0, n), w.dtype) if prepared.w_hr is None else prepared.w_hr
+    w_hr, variant = _projection(prepared), _variant(prepared, batch)
     buffer = np.zeros((6 * n, batch), w.dtype)
     flat = buffer.reshape(-1)
 
     def step(s: Array, _z_x: Array | None, _h_old: Array, _h: Array, _invalid: Array | None) -> None:
-        _advance_stream(w, w_hr, s, flat)
+        _advance_stream(w, w_hr, variant, s, flat)
 
     return step, buffer[None, 4 * n : 5 * n]
 
@@ -99,43 +96,74 @@ def warm_up(dtype: str) -> None:
 def loop(prepared: Prepared, steps: Steps) -> None:
     """Run one layer in one direction."""
     batch, dtype, n = steps.x.shape[1], steps.h.dtype, prepared.w.shape[0] // 4
-    w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
+    w_hr, variant = _projection(prepared), _variant(prepared, batch)
     if prepared.w_x is not None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
         w_x, length = prepared.w_x, max(1, numpy_engine.BUFFER // max(prepared.w_x.shape))
-        arrays = w_x, prepared.w.T, w_hr, valid, steps.x[:, 0], steps.h[0], steps.c[0], steps.output[:, 0]
-        _row_kernel(dtype.char)(length, *arrays)
+        cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
+        weights, state = (w_x, prepared.w.T, w_hr, variant), (steps.h[0], steps.c[0])
+        _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells)
         return
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
+    blocks = prepared.w.reshape(count_blocks(*prepared.w.shape, batch), -1, prepared.w.shape[1])
 
-    def run(states: Array, _added: Array | None, invalid: Array | None, _cells: Array | None) -> None:
-        if invalid is None:
-            invalid = np.empty((0, batch), np.bool_)
-        _run_batch(prepared.w, w_hr, states, invalid, gates, c, hidden)
+    def run(states: Array, _added: Array | None, invalid: Array | None, inside: Array | None) -> None:
+        invalid = np.empty((0, batch), np.bool_) if invalid is None else invalid
+        cells = np.empty((0, n, batch), dtype) if inside is None else inside[:, 0]
+        _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells)
 
     run_steps(prepared, steps, run, c)
 
 
+def _projection(prepared: Prepared) -> Array:
+    """Return the weights of the projection; where there is none, it has no rows."""
+    n = prepared.w.shape[0] // 4
+    return np.empty((0, n), prepared.w.dtype) if prepared.w_hr is None else prepared.w_hr
+
+
+# What the variant of a cell begins with: bounds on the pre-activations of o, i and f and on that of g, on the cell
+# state and on the projection; whether there are peepholes, whether the output gate's sees the new cell state, and
+# whether the gates are coupled. The peepholes of i, f and o follow, each a number for each unit and row.
+_NUMBERS = 7
+
+
+def _variant(prepared: Prepared, batch: int) -> Array:
+    """Return, as one vector, what is not torch's in a cell; nothing where it is torch's."""
+    options, p_if, p_o, dtype = prepared.options, prepared.p_if, prepared.p_o, prepared.w.dtype
+    if p_if is None or p_o is None:
+        if is_neutral(options):
+            return np.empty(0, dtype)
+        peepholes = np.zeros(3 * prepared.w.shape[0] // 4, dtype)
+    else:
+        peepholes = np.concatenate([p_if, p_o]).reshape(-1)
+    gates, cell, projected = (
+        math.inf if bound is None else bound for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
+    )
+    switches = p_o is not None, options.peephole_output == "new", options.coupled
+    numbers = np.array([gates / 2, gates, cell, projected, *switches], dtype)
+    return np.concatenate([numbers, np.repeat(peepholes, batch)])
+
+
 @_compiled
-def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
-    projected = len(w_hr) > 0
-    size = len(w_hr) if projected else len(c)
+def _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells):  # type: ignore[no-untyped-def]
+    """Run all steps of several rows, each with a product for each block of the weights' rows."""
+    size = len(w_hr) if len(w_hr) > 0 else len(c)
+    z = gates.reshape(len(blocks), -1, c.shape[1])
     c_old = c.copy()
     for t in range(len(states) - 1):
         h = states[t + 1, :size]
         if len(invalid) > 0:
             c_old[:] = c
-        np.dot(w, states[t], gates)
-        if projected:
-            _advance(gates.reshape(-1), c.reshape(-1), hidden.reshape(-1))
-            np.dot(w_hr, hidden, h)
-        else:
-            _advance(gates.reshape(-1), c.reshape(-1), h.reshape(-1))
+        for block in range(len(blocks)):
+            np.dot(blocks[block], states[t], z[block])
+        _finish(gates, c, h, hidden, w_hr, variant)
         if len(invalid) > 0:
             for n in range(c.shape[1]):
                 if invalid[t, n]:
                     c[:, n] = c_old[:, n]
                     h[:, n] = states[t, :size, n]
+        if len(cells) > 0:
+            cells[t] = c
 
 
 @cache
@@ -145,14 +173,14 @@ def _row_kernel(char: str) -> Any:
     w, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
     valid = types.Array(types.boolean, 1, "A", readonly=True)
     x = types.Array(dtype, 2, "A", readonly=True, aligned=False)
-    return _compiled(_run_row, [types.void(types.intp, w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))])
+    traced = types.Array(dtype, 2, "A")
+    return _compiled(_run_row, [types.void(types.intp, w, w, w, vector, valid, x, vector, vector, traced, traced)])
 
 
-def _run_row(length, w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
+def _run_row(length, w_x, w_h, w_hr, variant, valid, x, h, c, output, cells):  # type: ignore[no-untyped-def]
     """Run all steps of one row; of `length` at a time the input is projected, by the weights of (x, 1)."""
     features = x.shape[1]
-    projected = len(w_hr) > 0
-    doubled = c.dtype.type(1 if projected else 2)
+    doubled = c.dtype.type(1 if len(w_hr) > 0 else 2)
     length = min(len(x), length)
     inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
     hidden = np.empty_like(c)
@@ -168,13 +196,11 @@ def _run_row(length, w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no
         for t in range(count):
             if len(valid) == 0 or valid[start + t]:
                 _add_product(h, w_h, gates[t])
-                if projected:
-                    _advance(gates[t], c, hidden)
-                    np.dot(w_hr, hidden, h)
-                else:
-                    _advance(gates[t], c, h)
+                _finish(gates[t], c, h, hidden, w_hr, variant)
             for k in range(len(h)):
                 output[start + t, k] = h[k] / doubled
+            if len(cells) > 0:
+                cells[start + t] = c
     h /= doubled
 
 
@@ -194,17 +220,30 @@ def _add_product(vector, matrix, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _advance_stream(w, w_hr, s, buffer):  # type: ignore[no-untyped-def]
+def _advance_stream(w, w_hr, variant, s, buffer):  # type: ignore[no-untyped-def]
     """Run one step; s ends with the hidden state. Few arguments: each takes longer to hand over than ten tanh."""
-    part = len(buffer) // 6
-    gates, c, hidden = buffer[: 4 * part], buffer[4 * part : 5 * part], buffer[5 * part :]
     n = len(w) // 4
-    np.dot(w, s, gates.reshape((4 * n, *s.shape[1:])))
-    if len(w_hr) > 0:
-        _advance(gates, c, hidden)
-        np.dot(w_hr, hidden.reshape((n, *s.shape[1:])), s[len(s) - len(w_hr) :])
+    size = len(w_hr) if len(w_hr) > 0 else n
+    parts = buffer.reshape((6 * n, *s.shape[1:]))
+    gates, c, hidden = parts[: 4 * n], parts[4 * n : 5 * n], parts[5 * n :]
+    np.dot(w, s, gates)
+    _finish(gates, c, s[len(s) - size :], hidden, w_hr, variant)
+
+
+@partial(_compiled, forceinline=True)
+def _finish(gates, c, h, hidden, w_hr, variant):  # type: ignore[no-untyped-def]
+    """Compute the new states from the pre-activations; `hidden` is what is projected, if it is."""
+    target = hidden if len(w_hr) > 0 else h
+    if len(variant) == 0:
+        _advance(gates.reshape(-1), c.reshape(-1), target.reshape(-1))
     else:
-        _advance(gates, c, s[len(s) - n :].reshape(-1))
+        _advance_variant(gates.reshape(-1), c.reshape(-1), target.reshape(-1), variant)
+    if len(w_hr) > 0:
+        np.dot(w_hr, hidden, h)
+        if len(variant) > 0:
+            bound, flat = variant[3], h.reshape(-1)
+            for k in range(len(flat)):
+                flat[k] = _clip(flat[k], bound)
 
 
 @_compiled
@@ -217,6 +256,34 @@ def _advance(gates, c, h):  # type: ignore[no-untyped-def]
         new = half * ((tanh(i[k]) + one) * tanh(g[k]) + (tanh(f[k]) + one) * c[k])
         c[k] = new
         h[k] = (tanh(o[k]) + one) * tanh(new)
+
+
+@_compiled
+def _advance_variant(gates, c, h, variant):  # type: ignore[no-untyped-def]
+    """Do as `_advance` does for a cell that is not torch's."""
+    n = len(c)
+    o, i, f, g = gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :]
+    half_bound, bound, cell_bound = variant[0], variant[1], variant[2]
+    peeps, late, coupled = variant[4] > 0, variant[5] > 0, variant[6] > 0
+    peepholes = variant[_NUMBERS:]
+    p_i, p_f, p_o = peepholes[:n], peepholes[n : 2 * n], peepholes[2 * n :]
+    one, half, zero = c.dtype.type(1), c.dtype.type(0.5), c.dtype.type(0)
+    for k in range(n):
+        # No peephole sees zero, which it is itself: zero times an infinite state would be NaN.
+        old = c[k] if peeps else zero
+        new_i = tanh(_clip(i[k] + p_i[k] * old, half_bound)) + one
+        new_f = one + one - new_i if coupled else tanh(_clip(f[k] + p_f[k] * old, half_bound)) + one
+        new = _clip(half * (new_i * tanh(_clip(g[k], bound)) + new_f * c[k]), cell_bound)
+        seen = new if peeps and late else old
+        c[k] = new
+        h[k] = (tanh(_clip(o[k] + p_o[k] * seen, half_bound)) + one) * tanh(new)
+
+
+@_compiled
+def _clip(x, bound):  # type: ignore[no-untyped-def]
+    """Clip to the bound, which may be infinite; NaN stays NaN."""
+    x = bound if x > bound else x  # noqa: FURB136 (which does not say what becomes of NaN)
+    return -bound if x < -bound else x  # noqa: FURB136
 
 
 def tanh(x: float) -> float:
