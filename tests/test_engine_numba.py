@@ -74,6 +74,34 @@ def test_in_rounds_and_threads(buffer: int, threads: int, monkeypatch: pytest.Mo
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
 
 
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("valid", ["all", "mask"])
+@pytest.mark.parametrize("proj_size", [0, 5])
+@pytest.mark.parametrize("hidden_size", [1, 15, 16, 17, 37, 64])
+def test_one_row_in_panels(hidden_size: int, proj_size: int, valid: str, dtype: str) -> None:
+    """Less than a panel, whole ones, and some with a rest; in a stream, too."""
+    proj_size = min(proj_size, hidden_size - 1)
+    case = Case(batch=1, hidden_size=hidden_size, proj_size=proj_size, num_layers=2, valid=valid, dtype=dtype)
+    expected, tolerance = torch_answer(case), {"float32": 1e-6, "float64": 1e-14}[dtype]
+    ours = lx.lstm(weights=case.weights(), **case.arguments(), **case.settings, engine="numba")
+    assert_equal(flat(ours), expected, tolerance)
+    if valid == "all":
+        stream = case.lstm().stream(case.state(), 1, engine="numba")
+        outputs = np.stack([stream(frame) for frame in case.x()])
+        assert_equal((outputs, *stream.state), expected, tolerance)
+
+
+@pytest.mark.parametrize("one_thread", [False, True])
+def test_small_products_of_the_input(one_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case(batch=1, time=50, num_layers=2, valid="mask")
+    expected = run(case, "standard")
+    monkeypatch.setattr(numpy_engine, "SMALL", 4000)  # 20 steps and 25, of 192 and 160 weights
+    monkeypatch.setattr(numpy_engine, "ONE_THREAD", one_thread)
+    for ours, theirs in zip(run(case, "numba"), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
+
+
 @pytest.mark.needs("onnx", "onnxruntime")
 @pytest.mark.parametrize("lengths", [None, (4, 7, 1)], ids=str)
 @pytest.mark.parametrize("options", list(product((False, True), (None, 0.4))), ids=str)

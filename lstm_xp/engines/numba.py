@@ -1,12 +1,16 @@
 r"""
-Numba: the steps compiled, BLAS for the products.
+Numba: the steps compiled, BLAS for the products of matrices.
 
-Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, or all there is to do for
-one row, without the interpreter's lock: each step is one product and one loop over the units in which all five tanh are
-computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each array; a
-library's scalar one would not vectorise. For one row the product is a loop, too: reading the weights takes as long as
-in BLAS, and calling that would take longer than a small product. A cell that is not torch's, with peepholes, coupled
-gates or bounds, has a second loop over the units.
+Weights, order of gates and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, or all there is to
+do for one row, without the interpreter's lock: each step is one product and one loop over the units in which all five
+tanh are computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each
+array; a library's scalar one would not vectorise. A cell that is not torch's, with peepholes, coupled gates or bounds,
+has a second loop over the units. A stream takes one call for each layer.
+
+For a batch, BLAS multiplies, in the blocks of NumPy's engine. For one row it multiplies the input, many steps at a
+time. A step's product, of a vector, takes as long as reading the weights: they are laid out once, in panels of a few
+columns, row after row, so that they are read in order, a line of the cache at a time, and the sums of a panel stay in
+registers.
 
 What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
 threads, so that it is safe after a fork and in many threads.
@@ -153,7 +157,12 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     w_hr, variant = _projection(prepared, n), _variant(prepared, n, batch)
     if prepared.w_x is not None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
-        w_x, length = prepared.w_x, max(1, numpy_engine.BUFFER // max(prepared.w_x.shape))
+        w_x = prepared.w_x
+        length = max(1, numpy_engine.BUFFER // max(w_x.shape))
+        # The input's products are small for BLAS, too, where that leaves more than a few steps for each.
+        small = numpy_engine.SMALL // w_x.size
+        if small >= 16 and numpy_engine.ONE_THREAD:
+            length = min(length, small)
         cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
         weights, state = (w_x, prepared.w, w_hr, variant), (steps.h[0], steps.c[0])
         _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells)
