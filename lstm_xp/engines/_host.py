@@ -138,7 +138,7 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
         weights, options = request.weights[k][direction], request.options[direction]
 
         def prepared(batch: int) -> Any:
-            return request.prepare((row, batch == 1), lambda: prepare(weights, options, batch))
+            return request.prepare((prepare, row, batch == 1), lambda: prepare(weights, options, batch))
 
         kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
         columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
@@ -192,31 +192,32 @@ def _run_direction(
     def in_order(steps: Steps) -> Steps:
         return steps.at(slice(None, None, -1)) if reverse else steps
 
-    if request.lengths is None and request.reset is None and not request.keep:  # one segment
+    initial = steps.h, steps.c
+    if request.lengths is None and request.reset is None:  # one segment
         loop(prepared(batch), in_order(steps))
-        _fill(request, steps, reverse)
-        return
-    is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
-    h_0, c_0 = (steps.h, steps.c) if is_new is None and not request.keep else (steps.h.copy(), steps.c.copy())
-    segments = list(_segments(request, is_new, reverse))
-    for start, stop, rows in reversed(segments) if reverse else segments:
-        if is_new is not None:
-            new = is_new[stop - 1 if reverse else start]
-            steps.h[new], steps.c[new] = h_0[new], c_0[new]
-        whole = steps.at(slice(start, stop))
-        if len(rows) == batch:
-            loop(prepared(batch), in_order(whole))
-            continue
-        new_output, *new_kept = (np.empty_like(array[:, rows]) for array in (whole.output, *whole.kept.values()))
-        kept = dict(zip(whole.kept, new_kept, strict=True))
-        part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, new_output, kept)
-        loop(prepared(len(rows)), in_order(part))
-        steps.h[rows], steps.c[rows] = part.h, part.c
-        whole.output[:, rows] = part.output
-        for name, array in kept.items():
-            whole.kept[name][:, rows] = array
+    else:
+        is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
+        if is_new is not None or request.keep:
+            initial = steps.h.copy(), steps.c.copy()
+        segments = list(_segments(request, is_new, reverse))
+        for start, stop, rows in reversed(segments) if reverse else segments:
+            if is_new is not None:
+                new = is_new[stop - 1 if reverse else start]
+                steps.h[new], steps.c[new] = initial[0][new], initial[1][new]
+            whole = steps.at(slice(start, stop))
+            if len(rows) == batch:
+                loop(prepared(batch), in_order(whole))
+                continue
+            new_output, *new_kept = (np.empty_like(array[:, rows]) for array in (whole.output, *whole.kept.values()))
+            kept = dict(zip(whole.kept, new_kept, strict=True))
+            part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, new_output, kept)
+            loop(prepared(len(rows)), in_order(part))
+            steps.h[rows], steps.c[rows] = part.h, part.c
+            whole.output[:, rows] = part.output
+            for name, array in kept.items():
+                whole.kept[name][:, rows] = array
     if request.keep:
-        _fill_trace(request, steps, (h_0, c_0) if reverse else (steps.h, steps.c))
+        _fill_trace(request, steps, initial if reverse else (steps.h, steps.c))
     if hidden is not None:
         hidden[...] = steps.output
     _fill(request, steps, reverse)

@@ -1,11 +1,16 @@
 r"""
-Numba: the steps compiled, BLAS for the products.
+Numba: the steps compiled, BLAS for the products of matrices.
 
-Weights, layout and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, or all there is to do for
-one row, without the interpreter's lock: each step is one product and one loop over the units in which all five tanh are
-computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each array; a
-library's scalar one would not vectorise. For one row the product is a loop, too: reading the weights takes as long as
-in BLAS, and calling that would take longer than a small product.
+Weights, order of gates and rounds are those of `lstm_xp.engines.numpy`. One call runs a whole round, or all there is to
+do for one row, without the interpreter's lock: each step is one product and one loop over the units in which all five
+tanh are computed side by side, as many units at a time as a register holds. NumPy's tanh would be a call for each
+array; a library's scalar one would not vectorise. A cell that is not torch's, with peepholes, coupled gates or bounds,
+has a second loop over the units. A stream takes one call for each layer.
+
+For a batch, BLAS multiplies, in the blocks of NumPy's engine. For one row it multiplies the input, many steps at a
+time. A step's product, of a vector, takes as long as reading the weights: they are laid out once, in panels of a few
+columns, row after row, so that they are read in order, a line of the cache at a time, and the sums of a panel stay in
+registers.
 
 What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
 threads, so that it is safe after a fork and in many threads.
@@ -13,48 +18,49 @@ threads, so that it is safe after a fork and in many threads.
 
 import math
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numba.np.numpy_support import from_dtype
 
-from lstm_xp._options import DEFAULT, is_neutral
+from lstm_xp._options import CellOptions, is_neutral
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, Step, for_one_step, prepare, run_steps, stepper_of
+from lstm_xp.engines.numpy import Prepared, count_blocks, for_one_step, run_steps
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 
-def _compiled(function: Callable[..., None], signatures: Any = None) -> Any:
+def _compiled(function: Callable[..., Any], signatures: Any = None, **options: Any) -> Any:
     """
     Return what compiles a function, at once for signatures or when it is first called.
 
     It is kept on disk where there is a place.
     """
     try:
-        return njit(signatures, cache=True, **_OPTIONS)(function)
+        return njit(signatures, cache=True, **_OPTIONS, **options)(function)
     except RuntimeError:  # no folder can be written to; Numba tells that only so
-        return njit(signatures, **_OPTIONS)(function)
+        return njit(signatures, **_OPTIONS, **options)(function)
+
+
+# Compiled into what calls it.
+_inlined = partial(_compiled, forceinline=True)
 
 
 def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
-    if not all(map(is_neutral, request.options)):
-        return "it has no options but the default"
-    if request.weights[0][0].peephole is not None:
-        return "it has no peepholes"
     if request.weights[0][0].norm is not None:
         return "it has no layer normalisation"
-    if request.keep:
-        return "it keeps nothing of what a step makes but the last"
+    if not {"h", "c"}.issuperset(request.keep):
+        return "it keeps no gates"
     return numpy_engine.supports(request)
 
 
@@ -64,147 +70,315 @@ def run(request: Request) -> Result:
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
-    """Return what runs one time step after the other."""
-    return stepper_of(make_step, request, batched)
+    """Return what runs one time step after the other, a layer in one call."""
+    (options,), empty = request.options, np.empty
+    batch, dtype = request.x.shape[1], request.x.dtype
+    n, size = request.weights[0][0].weight_hh.shape[0] // 4, request.weights[0][0].weight_hh.shape[1]
+    doubled = dtype.type(2 if request.weights[0][0].weight_hr is None else 1)
+    push_layer = _push_kernel(dtype.char)
+    layers, hidden, cells = [], [], []
+    for k, (weights,) in enumerate(request.weights):
 
+        def make(weights: CellWeights = weights) -> Prepared:
+            prepared = for_one_step(numpy_engine.prepare(weights, options, batch), 1.0)
+            return _in_panels(prepared) if batch == 1 else prepared._replace(w=np.ascontiguousarray(prepared.w))
 
-def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
-    """Return the step of a stream, as that of NumPy's engine, and the cell state, which each step overwrites."""
-    w, n = prepared.w, prepared.w.shape[0] // 4
-    w_hr = np.empty((0, n), w.dtype) if prepared.w_hr is None else prepared.w_hr
-    buffer = np.zeros((6 * n, batch), w.dtype)
-    flat = buffer.reshape(-1)
+        prepared = request.prepare(("numba stream", k, options, batch == 1), make)
+        w = prepared.w if batch == 1 else _in_blocks(prepared.w, batch)
+        # (x, 1, h) and c; then what is overwritten in each step: what is projected, and the pre-activations.
+        ends = np.cumsum([weights.weight_ih.shape[1] + 1, size, n, n, w.size // w.shape[-1 - (batch == 1)]])
+        buffer = np.zeros((ends[-1], batch), dtype)
+        buffer[ends[0] - 1] = 1
+        layers.append((w, _projection(prepared, n), _variant(prepared, n, batch), buffer))
+        hidden.append(buffer[ends[0] : ends[1]].T)
+        cells.append(buffer[ends[1] : ends[2]].T)
 
-    def step(s: Array, _z_x: Array | None, _h_old: Array, _h: Array, _invalid: Array | None) -> None:
-        _advance_stream(w, w_hr, s, flat)
+    def push(x: Array) -> Array:
+        x = x if batched else x[None]
+        for w, w_hr, variant, buffer in layers:
+            result = empty((batch, size), dtype)
+            push_layer(w, w_hr, variant, buffer, x, result)
+            x = result
+        return x if batched else x[0]
 
-    return step, buffer[None, 4 * n : 5 * n]
+    def get_state() -> tuple[Array, Array]:
+        return np.array(hidden) / doubled, np.array(cells)
+
+    def set_state(h: Array, c: Array) -> None:
+        for k, (h_k, c_k) in enumerate(zip(hidden, cells, strict=True)):
+            np.multiply(h[k], doubled, out=h_k)
+            c_k[...] = c[k]
+
+    return Stepper(push, get_state, set_state)
 
 
 def warm_up(dtype: str) -> None:
     """Compile for a dtype what there is to compile, or read it from disk."""
-    for batch in (1, 2):
-        for size in (2, 1):
-            weight_hr = np.ones((1, 2), dtype) if size == 1 else None
-            weights = CellWeights(np.ones((8, 1), dtype), np.ones((8, size), dtype), weight_hr=weight_hr)
-            x, h, c = (np.ones((1, batch, k), dtype) for k in (1, size, 2))
-            prepared = prepare(weights, DEFAULT, batch)
-            loop(prepared, Steps(x, h[0], c[0], None, h.copy()))
-            prepared = for_one_step(prepared, 1.0)
-            s = np.ones((prepared.w.shape[1], batch), dtype)
-            s = s[:, 0] if batch == 1 else s
-            make_step(prepared, batch)[0](s, None, s, s, None)
+    for kernel in (_row_kernel, _batch_kernel, _push_kernel):
+        kernel(np.dtype(dtype).char)
+
+
+def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
+    """Return the weights as NumPy's engine has them; for one row in panels."""
+    prepared = numpy_engine.prepare(weights, options, batch)
+    return _in_panels(prepared) if batch == 1 else prepared
+
+
+# Bytes of a vector, which is a line of the cache, and how many of them are side by side in a panel.
+_VECTOR, _VECTORS = 64, 4
+
+
+def _in_panels(prepared: Prepared) -> Prepared:
+    """Return `w` transposed and cut into panels, shape (panels, rows, columns), and `w_x` with as many columns."""
+    w = prepared.w.T
+    columns = _VECTORS * _VECTOR // w.itemsize
+    count = -(-w.shape[1] // columns)
+    memory = np.zeros(count * len(w) * columns * w.itemsize + _VECTOR, np.uint8)
+    begin = -memory.ctypes.data % _VECTOR
+    panels = memory[begin : len(memory) + begin - _VECTOR].view(w.dtype).reshape(count, len(w), columns)
+    for panel, start in zip(panels, range(0, w.shape[1], columns), strict=True):
+        part = w[:, start : start + columns]
+        panel[:, : part.shape[1]] = part
+    if prepared.w_x is None:
+        return prepared._replace(w=panels)
+    w_x = np.zeros((len(prepared.w_x), count * columns), w.dtype)
+    w_x[:, : w.shape[1]] = prepared.w_x
+    return prepared._replace(w=panels, w_x=w_x)
+
+
+def _in_blocks(w: Array, batch: int) -> Array:
+    """Return blocks of the weights' rows, shape (blocks, rows, columns)."""
+    return w.reshape(count_blocks(len(w), w.shape[1], batch), -1, w.shape[1])
 
 
 def loop(prepared: Prepared, steps: Steps) -> None:
     """Run one layer in one direction."""
-    batch, dtype, n = steps.x.shape[1], steps.h.dtype, prepared.w.shape[0] // 4
-    w_hr = np.empty((0, n), dtype) if prepared.w_hr is None else prepared.w_hr
+    (batch, n), dtype = steps.c.shape, steps.c.dtype
+    w_hr, variant = _projection(prepared, n), _variant(prepared, n, batch)
     if prepared.w_x is not None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
-        w_x, length = prepared.w_x, max(1, numpy_engine.BUFFER // max(prepared.w_x.shape))
-        arrays = w_x, prepared.w.T, w_hr, valid, steps.x[:, 0], steps.h[0], steps.c[0], steps.output[:, 0]
-        _row_kernel(dtype.char)(length, *arrays)
+        w_x = prepared.w_x
+        length = max(1, numpy_engine.BUFFER // max(w_x.shape))
+        # The input's products are small for BLAS, too, where that leaves more than a few steps for each.
+        small = numpy_engine.SMALL // w_x.size
+        if small >= 16 and numpy_engine.ONE_THREAD:
+            length = min(length, small)
+        cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
+        weights, state = (w_x, prepared.w, w_hr, variant), (steps.h[0], steps.c[0])
+        _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells)
         return
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
+    blocks, run_batch = _in_blocks(prepared.w, batch), _batch_kernel(dtype.char)
 
-    def run(states: Array, _added: Array | None, invalid: Array | None, _cells: Array | None) -> None:
-        if invalid is None:
-            invalid = np.empty((0, batch), np.bool_)
-        _run_batch(prepared.w, w_hr, states, invalid, gates, c, hidden)
+    def run(states: Array, _added: Array | None, invalid: Array | None, inside: Array | None) -> None:
+        invalid = np.empty((0, batch), np.bool_) if invalid is None else invalid
+        cells = np.empty((0, n, batch), dtype) if inside is None else inside[:, 0]
+        run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells)
 
     run_steps(prepared, steps, run, c)
 
 
-@_compiled
-def _run_batch(w, w_hr, states, invalid, gates, c, hidden):  # type: ignore[no-untyped-def]
-    projected = len(w_hr) > 0
-    size = len(w_hr) if projected else len(c)
-    c_old = c.copy()
-    for t in range(len(states) - 1):
-        h = states[t + 1, :size]
-        if len(invalid) > 0:
-            c_old[:] = c
-        np.dot(w, states[t], gates)
-        if projected:
-            _advance(gates.reshape(-1), c.reshape(-1), hidden.reshape(-1))
-            np.dot(w_hr, hidden, h)
-        else:
-            _advance(gates.reshape(-1), c.reshape(-1), h.reshape(-1))
-        if len(invalid) > 0:
-            for n in range(c.shape[1]):
-                if invalid[t, n]:
-                    c[:, n] = c_old[:, n]
-                    h[:, n] = states[t, :size, n]
+def _projection(prepared: Prepared, n: int) -> Array:
+    """Return the weights of the projection; where there is none, it has no rows."""
+    return np.empty((0, n), prepared.w.dtype) if prepared.w_hr is None else prepared.w_hr
+
+
+# What the variant of a cell begins with: bounds on the pre-activations of o, i and f and on that of g, on the cell
+# state and on the projection; whether there are peepholes, whether the output gate's sees the new cell state, and
+# whether the gates are coupled. The peepholes of i, f and o follow, each a number for each unit and row.
+_NUMBERS = 7
+
+
+def _variant(prepared: Prepared, n: int, batch: int) -> Array:
+    """Return, as one vector, what is not torch's in a cell; nothing where it is torch's."""
+    options, p_if, p_o, dtype = prepared.options, prepared.p_if, prepared.p_o, prepared.w.dtype
+    if p_if is None or p_o is None:
+        if is_neutral(options):
+            return np.empty(0, dtype)
+        peepholes = np.zeros(3 * n, dtype)
+    else:
+        peepholes = np.concatenate([p_if, p_o]).reshape(-1)
+    gates, cell, projected = (
+        math.inf if bound is None else bound for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
+    )
+    switches = p_o is not None, options.peephole_output == "new", options.coupled
+    numbers = np.array([gates / 2, gates, cell, projected, *switches], dtype)
+    return np.concatenate([numbers, np.repeat(peepholes, batch)])
+
+
+def _arrays(char: str) -> Callable[..., Any]:
+    """Return the function that makes a type of an array of a dtype, contiguous unless it is told otherwise."""
+    dtype = from_dtype(np.dtype(char))
+    return lambda ndim, layout="C", **flags: types.Array(dtype, ndim, layout, **flags)
 
 
 @cache
 def _row_kernel(char: str) -> Any:
     """Return `_run_row`, compiled for a dtype and for whatever the caller's arrays are in memory."""
-    dtype = from_dtype(np.dtype(char))
-    w, vector = types.Array(dtype, 2, "C"), types.Array(dtype, 1, "C")
-    valid = types.Array(types.boolean, 1, "A", readonly=True)
-    x = types.Array(dtype, 2, "A", readonly=True, aligned=False)
-    return _compiled(_run_row, [types.void(types.intp, w, w, w, valid, x, vector, vector, types.Array(dtype, 2, "A"))])
+    array = _arrays(char)
+    weights = array(2), array(3), array(2), array(1)
+    valid, x = types.Array(types.boolean, 1, "A", readonly=True), array(2, "A", readonly=True, aligned=False)
+    signature = types.void(types.intp, *weights, valid, x, array(1), array(1), array(2, "A"), array(2, "A"))
+    return _compiled(_run_row, [signature])
 
 
-def _run_row(length, w_x, w_h, w_hr, valid, x, h, c, output):  # type: ignore[no-untyped-def]
+@cache
+def _batch_kernel(char: str) -> Any:
+    """Return `_run_batch`, compiled for a dtype."""
+    array = _arrays(char)
+    weights, invalid = (array(3), array(2), array(1)), types.Array(types.boolean, 2, "C")
+    return _compiled(_run_batch, [types.void(*weights, array(3), invalid, array(2), array(2), array(2), array(3))])
+
+
+@cache
+def _push_kernel(char: str) -> Any:
+    """Return `_push`, compiled for a dtype and for whatever the caller's frame is in memory."""
+    array = _arrays(char)
+    x = array(2, "A", readonly=True, aligned=False)
+    return _compiled(_push, [types.void(array(3), array(2), array(1), array(2), x, array(2))])
+
+
+def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells):  # type: ignore[no-untyped-def]
     """Run all steps of one row; of `length` at a time the input is projected, by the weights of (x, 1)."""
-    features = x.shape[1]
-    projected = len(w_hr) > 0
-    doubled = c.dtype.type(1 if projected else 2)
+    features, gates_size = x.shape[1], 4 * len(c)
+    half = c.dtype.type(1 if len(w_hr) > 0 else 0.5)
     length = min(len(x), length)
     inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
     hidden = np.empty_like(c)
-    h *= doubled
+    h /= half
     for start in range(0, len(x), length):
         count = min(length, len(x) - start)
         for t in range(count):
+            is_valid = len(valid) == 0 or valid[start + t]
             for k in range(features):
-                inputs[t, k] = x[start + t, k]
-            if len(valid) > 0 and not valid[start + t]:
-                inputs[t, :features] = 0
+                inputs[t, k] = x[start + t, k] if is_valid else 0
         np.dot(inputs[:count], w_x, gates[:count])
         for t in range(count):
             if len(valid) == 0 or valid[start + t]:
-                _add_product(h, w_h, gates[t])
-                if projected:
-                    _advance(gates[t], c, hidden)
-                    np.dot(w_hr, hidden, h)
-                else:
-                    _advance(gates[t], c, h)
+                _add_product(h, panels, gates[t])
+                _finish(gates[t, :gates_size], c, h, hidden, w_hr, variant)
             for k in range(len(h)):
-                output[start + t, k] = h[k] / doubled
-    h /= doubled
+                output[start + t, k] = half * h[k]
+            if len(cells) > 0:
+                for k in range(len(c)):
+                    cells[start + t, k] = c[k]
+    h *= half
 
 
-@_compiled
-def _add_product(vector, matrix, out):  # type: ignore[no-untyped-def]
-    """Add a product to what is there: four rows at a time, so that what is there is seldom read and written."""
-    whole = len(vector) - len(vector) % 4
-    for k in range(0, whole, 4):
-        a, b, c, d = vector[k], vector[k + 1], vector[k + 2], vector[k + 3]
-        row_a, row_b, row_c, row_d = matrix[k], matrix[k + 1], matrix[k + 2], matrix[k + 3]
-        for n in range(len(out)):
-            out[n] += a * row_a[n] + b * row_b[n] + c * row_c[n] + d * row_d[n]
-    for k in range(whole, len(vector)):
-        a, row_a = vector[k], matrix[k]
-        for n in range(len(out)):
-            out[n] += a * row_a[n]
+def _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells):  # type: ignore[no-untyped-def]
+    """Run all steps of several rows."""
+    size = len(w_hr) if len(w_hr) > 0 else len(c)
+    c_old = c.copy()
+    for t in range(len(states) - 1):
+        h = states[t + 1, :size]
+        if len(invalid) > 0:
+            c_old[:] = c
+        _multiply(blocks, states[t], gates)
+        _finish(gates, c, h, hidden, w_hr, variant)
+        if len(invalid) > 0:
+            for n in range(c.shape[1]):
+                if invalid[t, n]:
+                    c[:, n] = c_old[:, n]
+                    h[:, n] = states[t, :size, n]
+        if len(cells) > 0:
+            cells[t] = c
 
 
-@_compiled
-def _advance_stream(w, w_hr, s, buffer):  # type: ignore[no-untyped-def]
-    """Run one step; s ends with the hidden state. Few arguments: each takes longer to hand over than ten tanh."""
-    part = len(buffer) // 6
-    gates, c, hidden = buffer[: 4 * part], buffer[4 * part : 5 * part], buffer[5 * part :]
-    n = len(w) // 4
-    np.dot(w, s, gates.reshape((4 * n, *s.shape[1:])))
-    if len(w_hr) > 0:
-        _advance(gates, c, hidden)
-        np.dot(w_hr, hidden.reshape((n, *s.shape[1:])), s[len(s) - len(w_hr) :])
+def _push(w, w_hr, variant, buffer, x, output):  # type: ignore[no-untyped-def]
+    """Run one step, of one row by panels. Few arguments: each takes longer to hand over than ten tanh."""
+    (batch, features), n, size = x.shape, w_hr.shape[1], output.shape[1]
+    end = features + 1 + size
+    s, c, hidden, gates = buffer[:end], buffer[end : end + n], buffer[end + n : end + 2 * n], buffer[end + 2 * n :]
+    h = s[features + 1 :]
+    half = c.dtype.type(1 if len(w_hr) > 0 else 0.5)
+    for row in range(batch):
+        for k in range(features):
+            s[k, row] = x[row, k]
+    if batch == 1:
+        for k in range(len(gates)):
+            gates[k, 0] = 0
+        _add_product(s.reshape(-1), w, gates.reshape(-1))
     else:
-        _advance(gates, c, s[len(s) - n :].reshape(-1))
+        _multiply(w, s, gates)
+    _finish(gates[: 4 * n], c, h, hidden, w_hr, variant)
+    for row in range(batch):
+        for k in range(size):
+            output[row, k] = half * h[k, row]
+
+
+@_inlined
+def _multiply(blocks, s, gates):  # type: ignore[no-untyped-def]
+    """Compute the product with columns, block by block of the weights' rows."""
+    parts = gates.reshape(len(blocks), -1, s.shape[1])
+    for block in range(len(blocks)):
+        np.dot(blocks[block], s, parts[block])
+
+
+@_compiled
+def _add_product(vector, panels, out):  # type: ignore[no-untyped-def]
+    """Add the product of a vector, as far as panels are high, with all panels."""
+    columns = panels.shape[2]
+    for panel in range(len(panels)):
+        _add_panel(vector, panels[panel], out[panel * columns :])
+
+
+@intrinsic
+def _add_panel(_context, vector, panel, out):  # type: ignore[no-untyped-def]
+    """Add the product of a vector with a panel; the sums are kept in registers, which Numba's own loops do not do."""
+    align = vector.dtype.bitwidth // 8
+    lanes = _VECTOR // align
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        index, several = context.get_value_type(types.intp), ir.VectorType(context.get_data_type(vector.dtype), lanes)
+        numbers, rows, sums = (
+            context.make_array(each)(context, builder, value)
+            for each, value in zip(signature.args, arguments, strict=True)
+        )
+        weights, first = (builder.bitcast(array.data, several.as_pointer()) for array in (rows, sums))
+        places = [builder.gep(first, [index(k)]) for k in range(_VECTORS)]
+        totals = [cgutils.alloca_once_value(builder, builder.load(place, align=align)) for place in places]
+        height, _ = cgutils.unpack_tuple(builder, rows.shape)
+        undefined, equal = ir.Constant(several, ir.Undefined), ir.Constant(ir.VectorType(ir.IntType(32), lanes), None)
+        with cgutils.for_range(builder, height) as loop:
+            number = builder.load(builder.gep(numbers.data, [loop.index]))
+            factor = builder.insert_element(undefined, number, ir.IntType(32)(0))
+            factor = builder.shuffle_vector(factor, undefined, equal)
+            begin = builder.mul(loop.index, index(_VECTORS))
+            for k, total in enumerate(totals):
+                weight = builder.load(builder.gep(weights, [builder.add(begin, index(k))]), align=align)
+                added = builder.fmul(weight, factor, flags=("contract",))
+                builder.store(builder.fadd(builder.load(total), added, flags=("contract",)), total)
+        for place, total in zip(places, totals, strict=True):
+            builder.store(builder.load(total), place, align=align)
+        return context.get_dummy_value()
+
+    return types.void(vector, panel, out), generate
+
+
+@_inlined
+def _finish(gates, c, h, hidden, w_hr, variant):  # type: ignore[no-untyped-def]
+    """Compute the new states from the pre-activations; `hidden` is what is projected, if it is."""
+    target = hidden if len(w_hr) > 0 else h
+    if len(variant) == 0:
+        _advance(_flat(gates), _flat(c), _flat(target))
+    else:
+        _advance_variant(_flat(gates), _flat(c), _flat(target), variant)
+    if len(w_hr) > 0:
+        np.dot(w_hr, hidden, h)
+        if len(variant) > 0:
+            bound, flat = variant[3], _flat(h)
+            for k in range(len(flat)):
+                flat[k] = _clip(flat[k], bound)
+
+
+def _flat(array: Array) -> Array:
+    """Return it as one vector. Of what is one, Numba's `reshape` takes as long as some tanh."""
+    return array.reshape(-1)
+
+
+@overload(_flat)
+def _compiled_flat(array):  # type: ignore[no-untyped-def]
+    return (lambda array: array) if array.ndim == 1 else (lambda array: array.reshape(-1))
 
 
 @_compiled
@@ -217,6 +391,34 @@ def _advance(gates, c, h):  # type: ignore[no-untyped-def]
         new = half * ((tanh(i[k]) + one) * tanh(g[k]) + (tanh(f[k]) + one) * c[k])
         c[k] = new
         h[k] = (tanh(o[k]) + one) * tanh(new)
+
+
+@_compiled
+def _advance_variant(gates, c, h, variant):  # type: ignore[no-untyped-def]
+    """Do as `_advance` does for a cell that is not torch's."""
+    n = len(c)
+    o, i, f, g = gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :]
+    half_bound, bound, cell_bound = variant[0], variant[1], variant[2]
+    peeps, late, coupled = variant[4] > 0, variant[5] > 0, variant[6] > 0
+    peepholes = variant[_NUMBERS:]
+    p_i, p_f, p_o = peepholes[:n], peepholes[n : 2 * n], peepholes[2 * n :]
+    one, half, zero = c.dtype.type(1), c.dtype.type(0.5), c.dtype.type(0)
+    for k in range(n):
+        # No peephole sees zero, which it is itself: zero times an infinite state would be NaN.
+        old = c[k] if peeps else zero
+        new_i = tanh(_clip(i[k] + p_i[k] * old, half_bound)) + one
+        new_f = one + one - new_i if coupled else tanh(_clip(f[k] + p_f[k] * old, half_bound)) + one
+        new = _clip(half * (new_i * tanh(_clip(g[k], bound)) + new_f * c[k]), cell_bound)
+        seen = new if peeps and late else old
+        c[k] = new
+        h[k] = (tanh(_clip(o[k] + p_o[k] * seen, half_bound)) + one) * tanh(new)
+
+
+@_compiled
+def _clip(x, bound):  # type: ignore[no-untyped-def]
+    """Clip to the bound, which may be infinite; NaN stays NaN."""
+    x = bound if x > bound else x  # noqa: FURB136 (which does not say what becomes of NaN)
+    return -bound if x < -bound else x  # noqa: FURB136
 
 
 def tanh(x: float) -> float:
