@@ -10,7 +10,7 @@ import onnxruntime
 import lstm_xp as lx
 from benchmarks.problems import Problem
 from benchmarks.race import Contestant
-from lstm_xp.engines.numpy import count_blocks
+from lstm_xp.engines.numpy import ONE_THREAD, count_blocks
 
 
 def takes_part(engine: str, x: Any, weights: Any, lengths: Any = None) -> bool:
@@ -122,7 +122,7 @@ def floor(problem: Problem) -> Iterator[Contestant]:
     divided = [
         (w.reshape(blocks, -1, w.shape[1]), s, gates.reshape(blocks, -1, N))
         for w, s in whole
-        for blocks in [count_blocks(*w.shape, N)]
+        for blocks in [count_blocks(*w.shape, N, ONE_THREAD)]
     ]
 
     def rows_in_blocks() -> None:

@@ -56,7 +56,7 @@ def test_rounds_change_no_result(engine: str, case: Case, buffer: int, monkeypat
 def test_blocks_of_rows_change_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case.replace(hidden_size=12)
     monkeypatch.setattr(numpy_engine, "SMALL", 16 * 40 * 5)
-    assert numpy_engine.count_blocks(4 * 12, 30, 5) == 3
+    assert numpy_engine.count_blocks(4 * 12, 30, 5, one_thread=True) == 3
     assert_equal(run(case, engine="numpy"), torch_answer(case), TOLERANCE[case.dtype])
 
 
@@ -74,11 +74,18 @@ def test_blocks_of_rows_change_no_result(case: Case, monkeypatch: pytest.MonkeyP
         (0, 5, 3, True, 1),
     ],
 )
-def test_in_how_many_blocks(
-    rows: int, columns: int, batch: int, one_thread: bool, blocks: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(numpy_engine, "ONE_THREAD", one_thread)
-    assert numpy_engine.count_blocks(rows, columns, batch) == blocks
+def test_in_how_many_blocks(rows: int, columns: int, batch: int, one_thread: bool, blocks: int) -> None:
+    assert numpy_engine.count_blocks(rows, columns, batch, one_thread) == blocks
+
+
+def test_a_call_with_threads_of_its_own_leaves_blas_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numpy_engine, "ONE_THREAD", False)
+    asked = []
+    monkeypatch.setattr(numpy_engine, "count_blocks", lambda *given: asked.append(given) or 1)
+    case = Case(batch=6)
+    for threads in (1, 2):
+        run(case, engine="numpy", threads=threads)
+    assert [one_thread for *_, one_thread in asked] == [False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -87,6 +94,7 @@ def test_in_how_many_blocks(
         ({"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "4"}, True),
         ({"OPENBLAS_NUM_THREADS": "4", "OMP_NUM_THREADS": "1"}, False),
         ({"OPENBLAS_NUM_THREADS": "", "OMP_NUM_THREADS": "1"}, True),
+        ({"OPENBLAS_NUM_THREADS": "0", "OMP_NUM_THREADS": "1"}, True),
     ],
 )
 def test_what_the_environment_says_of_blas(
@@ -122,6 +130,22 @@ def test_normalised_cells_are_the_references(
     arguments = {**case.arguments(), **case.settings, "weights": case.weights(), "options": options, "reset": reset}
     assert lx.select_engine(**arguments).name == "numpy"
     assert_equal(flat(lx.lstm(**arguments)), flat(lx.lstm(**arguments, engine="standard")), 1e-12)
+
+
+def test_a_cell_state_whose_mean_is_large_is_centred_as_well_as_by_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    hidden = 256
+    shapes = [(4 * hidden, 30), (4 * hidden, hidden), (4 * hidden,), (4 * hidden,)]
+    arrays = [rng.standard_normal(shape) / 16 for shape in shapes]
+    arrays[2] += 4
+    weights = lx.CellWeights(*arrays, norm=np.stack([np.ones(5 * hidden), np.zeros(5 * hidden)]))
+    x, options = rng.standard_normal((100, 9, 30)), lx.CellOptions(norm_gates="each")
+    truth = lx.lstm(x, weights, options=options, engine="standard")[0]
+    x, weights = x.astype(np.float32), lx.CellWeights(*(a if a is None else a.astype(np.float32) for a in weights))
+    ours, theirs = (
+        np.abs(lx.lstm(x, weights, options=options, engine=engine)[0] - truth).max() for engine in ("numpy", "standard")
+    )
+    assert ours <= 1.5 * theirs
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -226,11 +250,11 @@ def test_threads_are_used_and_keep_the_error_state(case: Case, threads: int, mon
     both, states = Barrier(2, timeout=10), []
     original = numpy_engine.make_step
 
-    def make_step(prepared: Any, batch: int) -> Any:
+    def make_step(*given: Any) -> Any:
         if len(states) < 2:
             states.append(np.geterr()["over"])
             both.wait()
-        return original(prepared, batch)
+        return original(*given)
 
     monkeypatch.setattr(numpy_engine, "make_step", make_step)
     with np.errstate(over="raise"):

@@ -145,7 +145,7 @@ def test_jax_under_jit_and_its_gradient(case: Case, keep: tuple[str, ...]) -> No
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("time", [1, 2, 3, 4, 7, 8, 9, 100])
+@pytest.mark.parametrize("time", [1, 2, 3, 4, 7, 8, 9, 100, 300])
 def test_torch_doubles_to_any_number_of_steps(time: int) -> None:
     """And what is not finite stays out of the steps before it."""
     import torch

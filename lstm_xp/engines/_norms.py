@@ -120,11 +120,15 @@ def norm_of_cells(norms: Norms, c: Array, out: Array) -> Callable[[], None]:
     """
     normalise = _make_norm(out, 1, norms.eps, norms.gamma_c, norms.beta_c)
     average, mean = _make_mean(c.reshape(1, *c.shape))
+    average_rest, rest = _make_mean(out.reshape(1, *out.shape))
     subtract = np.subtract
 
     def centre_and_normalise() -> None:
         average()
         subtract(c, mean[0], out)
+        # The weights of a mean are rounded: of one that is large beside what varies, something is left.
+        average_rest()
+        subtract(out, rest[0], out)
         normalise()
 
     return centre_and_normalise

@@ -33,7 +33,7 @@ from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
 from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, count_blocks, for_one_step, run_steps
+from lstm_xp.engines.numpy import Prepared, count_blocks, for_one_step, has_one_thread, run_steps
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -66,7 +66,7 @@ def supports(request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    return run_on_host(request, prepare, loop)
+    return run_on_host(request, prepare, partial(loop, one_thread=has_one_thread(request)))
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
@@ -84,7 +84,7 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
             return _in_panels(prepared) if batch == 1 else prepared._replace(w=np.ascontiguousarray(prepared.w))
 
         prepared = request.prepare(("numba stream", k, options, batch == 1), make)
-        w = prepared.w if batch == 1 else _in_blocks(prepared.w, batch)
+        w = prepared.w if batch == 1 else _in_blocks(prepared.w, batch, has_one_thread(request))
         # (x, 1, h) and c; then what is overwritten in each step: what is projected, and the pre-activations.
         ends = np.cumsum([weights.weight_ih.shape[1] + 1, size, n, n, w.size // w.shape[-1 - (batch == 1)]])
         buffer = np.zeros((ends[-1], batch), dtype)
@@ -146,12 +146,12 @@ def _in_panels(prepared: Prepared) -> Prepared:
     return prepared._replace(w=panels, w_x=w_x)
 
 
-def _in_blocks(w: Array, batch: int) -> Array:
+def _in_blocks(w: Array, batch: int, one_thread: bool) -> Array:
     """Return blocks of the weights' rows, shape (blocks, rows, columns)."""
-    return w.reshape(count_blocks(len(w), w.shape[1], batch), -1, w.shape[1])
+    return w.reshape(count_blocks(len(w), w.shape[1], batch, one_thread), -1, w.shape[1])
 
 
-def loop(prepared: Prepared, steps: Steps) -> None:
+def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
     """Run one layer in one direction."""
     (batch, n), dtype = steps.c.shape, steps.c.dtype
     w_hr, variant = _projection(prepared, n), _variant(prepared, n, batch)
@@ -161,14 +161,14 @@ def loop(prepared: Prepared, steps: Steps) -> None:
         length = max(1, numpy_engine.BUFFER // max(w_x.shape))
         # The input's products are small for BLAS, too, where that leaves more than a few steps for each.
         small = numpy_engine.SMALL // w_x.size
-        if small >= 16 and numpy_engine.ONE_THREAD:
+        if small >= 16 and one_thread:
             length = min(length, small)
         cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
         weights, state = (w_x, prepared.w, w_hr, variant), (steps.h[0], steps.c[0])
         _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells)
         return
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
-    blocks, run_batch = _in_blocks(prepared.w, batch), _batch_kernel(dtype.char)
+    blocks, run_batch = _in_blocks(prepared.w, batch, one_thread), _batch_kernel(dtype.char)
 
     def run(states: Array, _added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         invalid = np.empty((0, batch), np.bool_) if invalid is None else invalid

@@ -37,16 +37,21 @@ FEW = 8  # So few that its threads do not make good for it.
 
 def _has_one_thread() -> bool:
     """Tell whether BLAS has one thread, as far as the environment says: OpenBLAS asks for the same, in this order."""
-    names = "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"
-    said = next((os.environ[name] for name in names if os.environ.get(name)), None)
+    values = (os.environ.get(f"{name}_NUM_THREADS", "").strip() for name in ("OPENBLAS", "GOTO", "OMP"))
+    said = next((int(value) for value in values if value.isdigit() and int(value) > 0), None)
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return processors == 1 if said is None else said == "1"
+    return (processors if said is None else said) == 1
 
 
 ONE_THREAD = _has_one_thread()
 
 
-def count_blocks(rows: int, columns: int, batch: int) -> int:
+def has_one_thread(request: Request) -> bool:
+    """Tell whether BLAS has one thread for each call of a request: also where the request has threads of its own."""
+    return ONE_THREAD or request.threads > 1
+
+
+def count_blocks(rows: int, columns: int, batch: int, one_thread: bool) -> int:
     """
     Return into how many blocks of rows to divide a matrix, so that their products with columns are small for BLAS.
 
@@ -56,13 +61,15 @@ def count_blocks(rows: int, columns: int, batch: int) -> int:
         The shape of the matrix.
     batch : int
         The number of columns of what it is multiplied by.
+    one_thread : bool
+        Whether BLAS has one thread.
 
     Returns
     -------
     int
         A divisor of the number of rows; 1 where blocks are no gain.
     """
-    if batch == 1 or (batch > FEW and not ONE_THREAD):
+    if batch == 1 or (batch > FEW and not one_thread):
         return 1
     # Blocks of less than 16 rows take longer than the copying.
     able = (n for n in range(1, rows // 16 + 1) if rows % n == 0 and rows // n * columns * batch <= SMALL)
@@ -81,7 +88,7 @@ def supports(request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    return run_on_host(request, prepare, loop)
+    return run_on_host(request, prepare, partial(loop, one_thread=has_one_thread(request)))
 
 
 class Prepared(NamedTuple):
@@ -102,15 +109,9 @@ class Prepared(NamedTuple):
 
 
 Step: TypeAlias = Callable[[Array, Array | None, Array, Array, Array | None], None]
-MakeStep: TypeAlias = Callable[[Prepared, int], tuple[Step, Array]]
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
-    """Return what runs one time step after the other."""
-    return stepper_of(make_step, request, batched)
-
-
-def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
     r"""
     Return what runs one time step after the other.
 
@@ -132,7 +133,7 @@ def stepper_of(make_step: MakeStep, request: Request, batched: bool) -> Stepper:
             return for_one_step(prepare(weights, options, batch), 1.0 if k == 0 else 1 / doubled)
 
         prepared = request.prepare(("numpy stream", k, options, batch == 1), make)
-        step, now = make_step(prepared, batch)
+        step, now = make_step(prepared, batch, has_one_thread(request))
         # Vectors for one row: NumPy is quicker with them.
         s, h = (part[:, 0] if batch == 1 else part for part in (buffer[below:end], buffer[end - size : end]))
         project = None
@@ -267,7 +268,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     size, rows = steps.h.shape[1], prepared.w.shape[1]
     # That h is kept doubled is made good here, and in the weights.
     doubled = steps.h.dtype.type(2.0 if prepared.w_hr is None else 1.0)
-    length = min(time, max(1, BUFFER // (max(prepared.w.shape) * batch)))
+    length = min(time, max(1, BUFFER // (max(*prepared.w.shape, features) * batch)))
     states = np.empty((length + 1, rows, batch), steps.h.dtype)
     inside = np.empty((length, 1 if steps.kept.keys() == {"c"} else 5, *c.shape), c.dtype) if steps.kept else None
     np.multiply(steps.h.T, doubled, out=states[0, :size])
@@ -298,10 +299,10 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     steps.c[...] = c.T
 
 
-def loop(prepared: Prepared, steps: Steps) -> None:
+def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
     """Run one layer in one direction."""
     batch, size = steps.h.shape
-    step, now = make_step(prepared, batch)
+    step, now = make_step(prepared, batch, one_thread)
 
     def run(states: Array, added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         # Lists, and vectors for one row: NumPy is quicker with them.
@@ -321,7 +322,7 @@ def loop(prepared: Prepared, steps: Steps) -> None:
     run_steps(prepared, steps, run, now[-1])
 
 
-def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
+def make_step(prepared: Prepared, batch: int, one_thread: bool) -> tuple[Step, Array]:
     """
     Return the step, on buffers of its own.
 
@@ -331,6 +332,8 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
         The weights.
     batch : int
         The number of rows.
+    one_thread : bool
+        Whether BLAS has one thread.
 
     Returns
     -------
@@ -353,7 +356,7 @@ def make_step(prepared: Prepared, batch: int) -> tuple[Step, Array]:
     ones, half = np.ones(3 * n if vector else (), w.dtype), np.full(n if vector else (), 0.5, w.dtype)
     one = ones[:n] if vector else ones
     product, z_parts = w.dot, z
-    blocks = count_blocks(4 * n, w.shape[1], batch)
+    blocks = count_blocks(4 * n, w.shape[1], batch, one_thread)
     if blocks > 1:
         product, z_parts = partial(np.matmul, w.reshape(blocks, -1, w.shape[1])), z.reshape(blocks, -1, batch)
     add, multiply, tanh = np.add, np.multiply, np.tanh

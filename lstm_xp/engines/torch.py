@@ -22,6 +22,8 @@ State: TypeAlias = tuple[Tensor, Tensor]
 MUCH = 2**20
 # Numbers in a step: so few that only calls count.
 SMALL = 2**10
+# Steps that are joined by doubling: for a gradient it keeps as many arrays as it takes rounds.
+BLOCK = 128
 # Numbers of all steps of one layer's hidden states: so many that torch's gradient of packed episodes, which takes as
 # many for each step, is slower than the loop.
 LARGE = 2**17
@@ -328,6 +330,15 @@ def _cell_states(added: Tensor, f: Tensor, c: Tensor) -> Tensor:
             c = torch.addcmul(added_t, f_t, c)
             states.append(c)
         return torch.stack(states)
+    blocks = []
+    for added_block, f_block in zip(added.split(BLOCK), f.split(BLOCK), strict=True):
+        blocks.append(_doubled(added_block, f_block, c))
+        c = blocks[-1][-1]
+    return torch.cat(blocks)
+
+
+def _doubled(added: Tensor, f: Tensor, c: Tensor) -> Tensor:
+    """Return `_cell_states` of a few steps, by doubling."""
     every, time, k = torch.cat((c[None], added)), added.shape[0], 1
     while True:
         every = torch.cat((every[:k], torch.addcmul(every[k:], f, every[:-k])))
