@@ -26,6 +26,7 @@ from conformance.report import (
     Report,
     Row,
     decade,
+    facts,
     matrix,
 )
 
@@ -76,7 +77,7 @@ def render(report: Report) -> str:
             "",
             f"{legend}. The power of ten is one that the largest error does not exceed.",
             "",
-            f"Measured with the cases of the tier `{report['tier']}`. T is the length of the longest sequences.",
+            f"Cases: {facts(report)['cases']}. T is the length of the longest sequences.",
             "",
             *(f"{number}. {_told(note)}" for note, number in numbers.items()),
             "",

@@ -352,7 +352,7 @@ def test_readme_says_what_was_found(written: str) -> None:
     assert "✓ 1e-15 |" in lines["| `numpy`"]
     assert "✓ 1e-15, T ≤ 7 |" in lines["| `dask`"]
     assert "✓ 1e-15, T ≤ 1000 |" in lines["| `numpy`"]
-    assert "tier `core`" in written
+    assert "Cases: tier core. T is" in written
     assert "| ✗ 1e-7 |" in lines["| `dask`"]
     assert "CuPy, not run <sup>" in lines["| `cupy`"]
     assert f"Violation of the standard: NaN is lost ([link]({LINK}))" in written
