@@ -164,6 +164,14 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key("_weights.py", "branch", "if xp is None and is_alike(x, network.first_array):", "if False:"),
         Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
     ),
+    "dtypes and devices of torch compare to a boolean by themselves": (
+        Key(
+            "_namespace.py",
+            "unwrap",
+            "return is_torch_array(array) and bool(array.dtype == like.dtype and array.device == like.device)",
+            "return is_torch_array(array) and (array.dtype == like.dtype and array.device == like.device)",
+        ),
+    ),
     "array_api_compat tells the same of NumPy's arrays, in more time": (
         Key("_namespace.py", "branch", "if isinstance(array, np.ndarray):", "if False:"),
     ),
