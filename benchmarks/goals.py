@@ -145,7 +145,7 @@ def _verdict(goal: Goal, who: str, threads: int, what: str, by_problem: dict[str
     mean = float(np.exp(np.mean(np.log(list(by_problem.values())))))
     worst = max(by_problem, key=lambda problem: by_problem[problem])
     reached = mean if goal.mean else by_problem[worst]
-    against = goal.against[0] if len(goal.against) < 3 else "the fastest library"
+    against = "the fastest library" if goal.against == LIBRARIES_ON_JAX else goal.against[0]
     return Verdict(
         who=who,
         against=against,
