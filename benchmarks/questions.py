@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 
 from benchmarks.problems import GRID, QUICK, RAGGED, STEPS, Problem
-from benchmarks.race import Contestant, race
+from benchmarks.race import PAUSE, Contestant, race
 from benchmarks.records import Record
 
 
@@ -52,7 +52,8 @@ def timed(
     """Yield a record of each contestant of a race; `share` of the budget is spent on it."""
     expected = {"gradient": lambda: problem.gradient, "compile": list}.get(what, lambda: [problem.output])()
     least = 3 if setting.quick or what == "compile" else 5
-    for name, timing in race(contestants, expected, share * setting.budget, least, setting.clock).items():
+    pause = PAUSE if setting.threads > 1 else 0.0
+    for name, timing in race(contestants, expected, share * setting.budget, least, setting.clock, pause).items():
         yield record(question, setting, problem, name, what, *timing)
 
 

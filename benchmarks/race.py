@@ -14,6 +14,9 @@ TOLERANCE = 1e-5
 TURN = 3e-3  # seconds that a turn takes at least: many calls where they are short
 LONG = 50e-3  # calls that need no other before them, for the caches' and the idle threads' sake
 MOST = 100  # turns
+# With several threads: seconds before a turn, until those of the last contestant have gone to sleep. OpenBLAS's keep a
+# processor busy for 2**26 cycles after their last product.
+PAUSE = 50e-3
 
 
 class Contestant(NamedTuple):
@@ -69,6 +72,7 @@ def race(
     budget: float,
     least: int = 5,
     clock: Callable[[], float] = time.perf_counter,
+    pause: float = 0.0,
 ) -> dict[str, Timing]:
     """
     Check contestants, then time them in turns.
@@ -85,6 +89,8 @@ def race(
         Turns that everybody gets, whatever they take.
     clock : callable, optional
         The seconds that count.
+    pause : float, optional
+        Seconds of sleep before each turn.
 
     Returns
     -------
@@ -98,6 +104,7 @@ def race(
         own = contestant.blas_threads
         with nullcontext() if own is None else blas.limit(limits=own, user_api="blas"):
             run = contestant.run
+            time.sleep(pause)
             if warm:
                 run()
             start = clock()
@@ -110,7 +117,7 @@ def race(
     once = [turn(contestant, 1, warm=False) for contestant in contestants]
     calls = [math.ceil(TURN / seconds) for seconds in once]
     warm = [seconds < LONG for seconds in once]
-    cost = sum(seconds * (n + w) for seconds, n, w in zip(once, calls, warm, strict=True))
+    cost = sum(seconds * (n + w) + pause for seconds, n, w in zip(once, calls, warm, strict=True))
     rounds = int(np.clip(budget / cost, least, MOST))
     times: list[list[float]] = [[] for _ in contestants]
     gc.collect()
