@@ -576,3 +576,9 @@ def test_lengths_of_any_integer_dtype(library: str, dtype: str) -> None:
     asarray = import_module(library).asarray
     output, _ = case.lstm(asarray)(asarray(case.x()), lengths=asarray(given.astype(dtype)))
     np.testing.assert_allclose(np.asarray(output), expected, rtol=0, atol=1e-14)
+
+
+def test_the_prefix_that_was_given_is_no_hint() -> None:
+    mapping = {f"a.{name}": array for name, array in CASE.lstm().state_dict().items()} | {"a.extra": X}
+    with pytest.raises(ValueError, match=r"^`a\.extra` is not a name of an LSTM's weight$"):
+        lx.LSTM.from_state_dict(mapping, prefix="a")

@@ -333,13 +333,13 @@ def test_streams_of_one_lstm_with_several_batch_sizes(sizes: tuple[int, ...]) ->
 
 
 @pytest.mark.needs("torch")
-def test_torch_records_nothing() -> None:
+@pytest.mark.parametrize("engine", ["torch", "standard"])
+def test_torch_records_nothing(engine: str) -> None:
     """Neither the weights nor a frame that require grad, nor autocast, matter."""
     import torch
 
     module = torch.nn.LSTM(5, 4, 2)
-    stream = lx.LSTM.from_state_dict(dict(module.named_parameters())).stream(batch_size=3)
-    assert stream.engine == "torch"
+    stream = lx.LSTM.from_state_dict(dict(module.named_parameters())).stream(batch_size=3, engine=engine)
     x = torch.tensor(CASE.x(), requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = [stream(frame) for frame in x]

@@ -45,7 +45,7 @@ WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_sy
 DERIVATIVES = ["tests/test_autodiff.py", "-k", "each_activation"]
 FILES = ["tests/test_files.py", "--with=numpy", "-k", "bit_for_bit or several"]
 STREAMS = ["tests/test_stream.py", "--with=numpy", "-k", "caller_changes"]
-STREAMS_OF_OTHERS = ["tests/test_stream.py", "-k", "lazy_library or requires_grad or refuses_tracers"]
+STREAMS_OF_OTHERS = ["tests/test_stream.py", "-k", "lazy_library or requires_grad or records_nothing or refuses"]
 THREADS = ["tests/test_engine_numpy.py", "--with=numpy", "-k", "threads_are"]
 KEPT_UNDER_JIT = ["tests/test_trace.py", "-k", "jax_under_jit"]
 MANY_STEPS = [*_suite("masking", on="numpy"), "--tier=full", "-k", "more_steps"]
@@ -57,7 +57,7 @@ TARGETS: dict[str, list[list[str]]] = {
     "_sequence.py": [NUMBERS, ARGUMENTS, THREADS, LIBRARIES, WITHOUT_SHAPES, KEPT_UNDER_JIT],
     "_trace.py": [NUMBERS, ARGUMENTS],
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
-    "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS],
+    "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS, STREAMS_OF_OTHERS],
     "engines/jax.py": [ON_JAX, LIBRARIES],
     "engines/standard.py": [NUMBERS, ARGUMENTS, STREAMS],
 }

@@ -121,6 +121,31 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "if (is_alike(x, network.first_array)):",
         ),
     ),
+    "prefixes are gone through and counted, in their order": (
+        Key(
+            "_weights.py",
+            "unwrap",
+            "return tuple(dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail)))",
+            "return dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail))",
+        ),
+    ),
+    "two lists, both empty": (
+        Key("engines/_stack.py", "unpacking", "outputs, kept = [], []", "kept, outputs = [], []"),
+    ),
+    "where nothing is kept, no one looks at the trace": (
+        Key("engines/_stack.py", "branch", "if not request.keep:", "if False:"),
+    ),
+    "states of layers are gone through, whatever holds them": (
+        Key("engines/_stack.py", "unwrap", "return x, tuple(after)", "return x, after"),
+    ),
+    "the first row of one is the last": (
+        Key(
+            "engines/_stack.py",
+            "integer",
+            "rows = (slice(None),) if batched else (0,)",
+            "rows = (slice(None),) if batched else ((-1),)",
+        ),
+    ),
     "what was checked is checked again": (
         Key(
             "_sequence.py",
@@ -162,6 +187,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     ),
     "without the glance the whole check is made, which tells the same": (
         Key("_weights.py", "branch", "if xp is None and is_alike(x, network.first_array):", "if False:"),
+        Key(
+            "_weights.py",
+            "operand",
+            "if array is not None and not is_alike(array, first.weight_ih):",
+            "if ((array is not None)):",
+        ),
         Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
     ),
     "dtypes and devices of torch compare to a boolean by themselves": (
