@@ -46,13 +46,14 @@ DERIVATIVES = ["tests/test_autodiff.py", "-k", "each_activation"]
 FILES = ["tests/test_files.py", "--with=numpy", "-k", "bit_for_bit or several"]
 STREAMS = ["tests/test_stream.py", "--with=numpy", "-k", "caller_changes"]
 STREAMS_OF_OTHERS = ["tests/test_stream.py", "-k", "lazy_library or requires_grad or records_nothing or refuses"]
+ALONE = ["tests/test_packaging.py", "-k", "pulls_in"]  # in a process where nothing else was imported
 THREADS = ["tests/test_engine_numpy.py", "--with=numpy", "-k", "threads_are"]
 KEPT_UNDER_JIT = ["tests/test_trace.py", "-k", "jax_under_jit"]
 MANY_STEPS = [*_suite("masking", on="numpy"), "--tier=full", "-k", "more_steps"]
 TARGETS: dict[str, list[list[str]]] = {
     "_activations.py": [NUMBERS, ARGUMENTS, DERIVATIVES],
     "_cell.py": [NUMBERS, ARGUMENTS, LIBRARIES],
-    "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES, STREAMS, STREAMS_OF_OTHERS],
+    "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES, STREAMS, STREAMS_OF_OTHERS, ALONE],
     "_options.py": [NUMBERS, ARGUMENTS],
     "_sequence.py": [NUMBERS, ARGUMENTS, THREADS, LIBRARIES, WITHOUT_SHAPES, KEPT_UNDER_JIT],
     "_trace.py": [NUMBERS, ARGUMENTS],
