@@ -29,7 +29,8 @@ def test_import_pulls_in_no_optional_library() -> None:
         import lstm_xp
         weights = lstm_xp.CellWeights(numpy.ones((16, 5)), numpy.ones((16, 4)))
         lstm_xp.lstm(numpy.ones((2, 3, 5)), weights)
-        lstm_xp.LSTM.from_weights(weights).stream()(numpy.ones((1, 5)))
+        frame = numpy.ones((1, 5)).view(type("Frame", (numpy.ndarray,), {}))  # which is looked at twice
+        lstm_xp.LSTM.from_weights(weights).stream()(frame)
         print(*{name.split(".")[0] for name in set(sys.modules) - before})
         print("array_api_compat.numpy" in sys.modules)
     """
