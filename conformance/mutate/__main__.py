@@ -39,6 +39,8 @@ NUMBERS = _suite(
 ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
+JAX_ITSELF = ["tests/test_engine_jax.py"]
+OPTIONS_ON_JAX = _suite("options", "normalisation", on="jax")
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
 LIBRARIES += ["-k", "test_devices.py or TestDask or unknown or several_devices or torch_vmap or autocast"]
 WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_symbolic_batch"]
@@ -58,8 +60,17 @@ TARGETS: dict[str, list[list[str]]] = {
     "_sequence.py": [NUMBERS, ARGUMENTS, THREADS, LIBRARIES, WITHOUT_SHAPES, KEPT_UNDER_JIT],
     "_trace.py": [NUMBERS, ARGUMENTS],
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
-    "engines/_stack.py": [NUMBERS, ARGUMENTS, LIBRARIES, ON_JAX, MANY_STEPS, STREAMS_OF_OTHERS],
-    "engines/jax.py": [ON_JAX, LIBRARIES],
+    "engines/_stack.py": [
+        NUMBERS,
+        ARGUMENTS,
+        LIBRARIES,
+        ON_JAX,
+        OPTIONS_ON_JAX,
+        MANY_STEPS,
+        STREAMS,
+        STREAMS_OF_OTHERS,
+    ],
+    "engines/jax.py": [ON_JAX, JAX_ITSELF, KEPT_UNDER_JIT, LIBRARIES],
     "engines/standard.py": [NUMBERS, ARGUMENTS, STREAMS],
 }
 

@@ -70,27 +70,9 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     "what `asarray` makes of a library's own array is that array, or one equal to it": (
         Key(
             "_namespace.py",
-            "branch",
-            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
-            "return xp.asarray(array)",
-        ),
-        Key(
-            "_namespace.py",
-            "operand",
-            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
-            "return xp.asarray(array) if ((not is_dask_array(array))) else array",
-        ),
-        Key(
-            "_namespace.py",
             "operand",
             'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
             'return xp.asarray(array) if ((library_name(xp) == "dask.array")) else array',
-        ),
-        Key(
-            "_namespace.py",
-            "connective",
-            'return xp.asarray(array) if library_name(xp) == "dask.array" and not is_dask_array(array) else array',
-            'return xp.asarray(array) if library_name(xp) == "dask.array" or not is_dask_array(array) else array',
         ),
     ),
     "both weights have as many rows: that was checked": (
@@ -193,7 +175,6 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "if array is not None and not is_alike(array, first.weight_ih):",
             "if ((array is not None)):",
         ),
-        Key("_namespace.py", "branch", "if type(array) is np.ndarray:", "if False:"),
     ),
     "dtypes and devices of torch compare to a boolean by themselves": (
         Key(
@@ -309,30 +290,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     "a length of no dimension is broadcast to the batch of one as well": (
         Key(
             "_sequence.py",
-            "branch",
-            "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
-            "return lengths",
-        ),
-        Key(
-            "_sequence.py",
-            "unwrap",
-            "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
-            "return lengths if layout.batched else lengths",
-        ),
-        Key(
-            "_sequence.py",
             "axis",
             "return lengths if layout.batched else xp.expand_dims(lengths, axis=0)",
             "return lengths if layout.batched else xp.expand_dims(lengths, axis=(-1))",
         ),
     ),
     "Dask's operators take the arrays of its blocks, too; that they are given its own is the standard's rule": (
-        Key(
-            "_sequence.py",
-            "unwrap",
-            "lengths = join(lengths, xp)",
-            "lengths = lengths",
-        ),
         Key(
             "engines/_stack.py",
             "unwrap",
