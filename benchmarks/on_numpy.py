@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 
 import lstm_xp as lx
+from benchmarks.goals import FLOORS
 from benchmarks.problems import Problem
 from benchmarks.race import Contestant
 from lstm_xp.engines.numpy import ONE_THREAD, count_blocks
@@ -88,9 +89,6 @@ def blog(problem: Problem) -> Iterator[Contestant]:
 
     if not problem.ragged:
         yield Contestant("blog class", run, lambda output: [output])
-
-
-FLOORS = "floor", "floor, input first", "floor, rows in blocks"
 
 
 def floor(problem: Problem) -> Iterator[Contestant]:
