@@ -129,8 +129,10 @@ _VECTOR, _VECTORS = 64, 4
 
 
 def _in_panels(prepared: Prepared) -> Prepared:
-    """Return `w` transposed and cut into panels, shape (panels, rows, columns), and `w_x` with as many columns."""
+    """Return `w` transposed and cut into panels, shape (panels, rows, columns), the others as the kernels want them."""
     w = prepared.w.T
+    if prepared.w_hr is not None:
+        prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr))
     columns = _VECTORS * _VECTOR // w.itemsize
     count = -(-w.shape[1] // columns)
     memory = np.zeros(count * len(w) * columns * w.itemsize + _VECTOR, np.uint8)
