@@ -4,20 +4,22 @@ Dask on a cluster of this machine: one worker and two, and data larger than they
 Workers import this module: it imports nothing that takes memory.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
+from unittest.mock import patch
 
-import dask
 import dask.array as da
 import numpy as np
+import threadpoolctl
 from distributed import Client, LocalCluster
 
 import lstm_xp as lx
 from benchmarks.memory import status
 
 LIMIT = 500 * 2**20  # what each worker may have
-N, T, I, H = 64, 200, 64, 128  # N is a block's
+N, T, I, H = 256, 200, 64, 128  # N is a block's: 0.1 seconds of work, which is much beside what scheduling it takes
 NET = lx.LSTM(I, H, seed=0)
 
 
@@ -40,6 +42,11 @@ def peak(client: Client) -> int:
     return max(client.run(status, "VmHWM").values())
 
 
+def blas_threads() -> list[int]:
+    """Return how many threads BLAS has in this process, in each library that has it."""
+    return sorted({library["num_threads"] for library in threadpoolctl.threadpool_info()})
+
+
 def expected(blocks: int) -> float:
     """Return the same sum, by torch."""
     import torch
@@ -54,11 +61,12 @@ def expected(blocks: int) -> float:
 @contextmanager
 def clients(*counts: int) -> Iterator[list[Client]]:
     """Start a cluster of so many workers for each count: processes with one thread each, BLAS's included."""
-    variables = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), 1)
+    # Workers inherit this process's variables, which go before those of Dask's configuration.
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": variables}))
+        stack.enter_context(patch.dict(os.environ, one))
         found = []
         for count in counts:
-            cluster = LocalCluster(count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=":0")
+            cluster = LocalCluster(n_workers=count, threads_per_worker=1, memory_limit=LIMIT, dashboard_address=":0")
             found.append(stack.enter_context(Client(stack.enter_context(cluster))))
         yield found

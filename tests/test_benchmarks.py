@@ -52,3 +52,14 @@ def test_goals_are_judged_by_the_best_peer_and_the_worst_size() -> None:
     every, mean = judge(found, goals)
     assert (every.reached, every.where, every.met) == (2.0, "2", False)
     assert mean.reached == pytest.approx(1.0)
+
+
+@pytest.mark.needs("distributed")
+def test_a_cluster_has_as_many_workers_as_it_says_of_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import on_dask
+
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")
+    with on_dask.clients(1, 2) as clients:
+        for count, client in enumerate(clients, start=1):
+            assert list(client.nthreads().values()) == [1] * count
+            assert list(client.run(on_dask.blas_threads).values()) == [[1]] * count
