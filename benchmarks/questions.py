@@ -51,8 +51,9 @@ def timed(
 ) -> Iterator[Record]:
     """Yield a record of each contestant of a race; `share` of the budget is spent on it."""
     expected = {"gradient": lambda: problem.gradient, "compile": list}.get(what, lambda: [problem.output])()
-    least = 3 if setting.quick or what == "compile" else 5
     pause = PAUSE if setting.threads > 1 else 0.0
+    # With pauses, what a budget is spent on is sleep.
+    least = 3 if setting.quick or what == "compile" else 15 if pause else 5
     for name, timing in race(contestants, expected, share * setting.budget, least, setting.clock, pause).items():
         yield record(question, setting, problem, name, what, *timing)
 

@@ -161,9 +161,10 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
         w_x = prepared.w_x
         length = max(1, numpy_engine.BUFFER // max(w_x.shape))
-        # The input's products are small for BLAS, too, where that leaves more than a few steps for each.
+        # The input's products are small for BLAS, too, where that leaves more than a few steps for each: then it takes no
+        # threads for them, which would wait for those of NumPy's BLAS, which is another one, as long as they are awake.
         small = numpy_engine.SMALL // w_x.size
-        if small >= 16 and one_thread:
+        if small >= 16:
             length = min(length, small)
         cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
         weights, state = (w_x, prepared.w, w_hr, variant), (steps.h[0], steps.c[0])
