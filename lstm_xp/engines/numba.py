@@ -161,8 +161,8 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
         w_x = prepared.w_x
         length = max(1, numpy_engine.BUFFER // max(w_x.shape))
-        # The input's products are small for BLAS, too, where that leaves more than a few steps for each: then it takes no
-        # threads for them, which would wait for those of NumPy's BLAS, which is another one, as long as they are awake.
+        # The input's products are small for BLAS, too, where that leaves more than a few steps for each. It takes no
+        # threads for them then: those would wait for the threads of NumPy's BLAS, another one, while they are awake.
         small = numpy_engine.SMALL // w_x.size
         if small >= 16:
             length = min(length, small)
