@@ -21,9 +21,9 @@ from conformance.running import fit, run
 RUNS = 50
 STEPS = (1, 2, 4, 7, 16, 32, 64, 128, 256, 512, 1000)
 CASE = Case(time=1000, batch=2, input_size=6, hidden_size=8, dtype="float32")
-# Above this, the errors of our order of operations would be larger than rounding has to be. JAX comes near, to 1.24:
-# from -9 to 9 XLA's tanh on the CPU has a root mean square error of 1.1 units in the last place, NumPy's 0.45, torch's
-# 0.29.
+# Above this, the errors of our order of operations would be larger than rounding has to be. JAX comes near, to 1.24, by
+# XLA's tanh on the CPU: from -9 to 9 its root mean square error is 1.1 units in the last place, NumPy's 0.45, torch's
+# 0.29. With one that is rounded from float64 in its place the same runs come to 0.95.
 LARGEST_RATIO = 1.25
 
 
