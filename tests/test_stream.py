@@ -468,3 +468,16 @@ def test_an_output_that_the_caller_changes_changes_no_state(engine: str) -> None
         output = stream(frame)
         np.testing.assert_array_equal(output, other(frame))
         output[...] = 7.0
+
+
+@pytest.mark.parametrize("engine", ["numpy", "standard"])
+def test_a_state_that_the_caller_changes_changes_no_stream(engine: str) -> None:
+    case = Case(batch=3, num_layers=2)
+    given = case.state()
+    stream, later = case.lstm(engine=engine).stream(given, 3), case.lstm(engine=engine).stream(None, 3)
+    later.state = given
+    for array in given:
+        array[...] = 7.0
+    expected = case.lstm(engine="standard")(case.x(), case.state())[0]
+    for each in (stream, later):
+        assert_close([each(frame) for frame in case.x()], expected)

@@ -51,7 +51,7 @@ STREAMS_OF_OTHERS = ["tests/test_stream.py", "-k", "lazy_library or requires_gra
 ALONE = ["tests/test_packaging.py", "-k", "pulls_in"]  # in a process where nothing else was imported
 THREADS = ["tests/test_engine_numpy.py", "--with=numpy", "-k", "threads_are"]
 KEPT_UNDER_JIT = ["tests/test_trace.py", "-k", "jax_under_jit"]
-MANY_STEPS = [*_suite("masking", on="numpy"), "--tier=full", "-k", "more_steps"]
+MANY_STEPS = [*_suite("masking", "resets", on="numpy"), "--engine=standard", "--tier=full", "-k", "8_bits"]
 TARGETS: dict[str, list[list[str]]] = {
     "_activations.py": [NUMBERS, ARGUMENTS, DERIVATIVES],
     "_cell.py": [NUMBERS, ARGUMENTS, LIBRARIES],

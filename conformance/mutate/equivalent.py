@@ -327,6 +327,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "dtype",
+            "return xp.expand_dims(xp.cumulative_sum(counts, axis=0, dtype=xp.int32), axis=2)",
+            "return xp.expand_dims(xp.cumulative_sum(counts, axis=0, ), axis=2)",
+        ),
+        Key(
+            "engines/_stack.py",
+            "dtype",
             "steps = xp.arange(x.shape[0], dtype=xp.int32, **device_keyword(device_of(x)))",
             "steps = xp.arange(x.shape[0], **device_keyword(device_of(x)))",
         ),
@@ -344,6 +350,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         ),
     ),
     "0 and 1 fit into 8 bits; their sum has a dtype of its own": (
+        Key(
+            "engines/_stack.py",
+            "integer dtype",
+            "counts = xp.astype(request.reset, xp.int32)",
+            "counts = xp.astype(request.reset, xp.int8)",
+        ),
         Key(
             "engines/_stack.py",
             "integer dtype",
