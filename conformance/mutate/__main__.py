@@ -40,7 +40,7 @@ ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_o
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
 JAX_ITSELF = ["tests/test_engine_jax.py"]
-OPTIONS_ON_JAX = _suite("options", "normalisation", on="jax")
+OPTIONS_ON_JAX = _suite("options", "normalisation", "resets", "trace", on="jax")
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
 LIBRARIES += ["-k", "test_devices.py or TestDask or unknown or several_devices or torch_vmap or autocast"]
 WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_symbolic_batch"]

@@ -111,6 +111,34 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "return dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail))",
         ),
     ),
+    "all three are gone through, whichever comes first": (
+        Key(
+            "engines/_stack.py",
+            "tuple",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.peephole, weights.weight_hr, weights.norm))",
+        ),
+        Key(
+            "engines/_stack.py",
+            "tuple",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.norm, weights.peephole, weights.weight_hr))",
+        ),
+        Key(
+            "engines/_stack.py",
+            "tuple",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",
+        ),
+    ),
+    "JAX's plain cell is only the quicker one": (
+        Key(
+            "engines/_stack.py",
+            "branch",
+            'if run_plain is not None and plain and episode is None and {"h", "c"}.issuperset(request.keep):',
+            "if False:",
+        ),
+    ),
     "two lists, both empty": (
         Key("engines/_stack.py", "unpacking", "outputs, kept = [], []", "kept, outputs = [], []"),
     ),
