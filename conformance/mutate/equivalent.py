@@ -115,20 +115,20 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
-            "plain = is_neutral(options) and all(w is None for w in (weights.peephole, weights.weight_hr, weights.norm))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
+            "plain = is_neutral(options) and all(w is None for w in (weights.peephole, weights.weight_hr, weights.norm))",  # noqa: E501
         ),
         Key(
             "engines/_stack.py",
             "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
-            "plain = is_neutral(options) and all(w is None for w in (weights.norm, weights.peephole, weights.weight_hr))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
+            "plain = is_neutral(options) and all(w is None for w in (weights.norm, weights.peephole, weights.weight_hr))",  # noqa: E501
         ),
         Key(
             "engines/_stack.py",
             "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
+            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",  # noqa: E501
         ),
     ),
     "JAX's plain cell is only the quicker one": (
