@@ -57,7 +57,11 @@ def test_what_is_told_makes_the_output(backend: Backend, case: Case, check: Chec
     check([found[name] for name in NAMES], run(case, backend), tolerance_of(case))
 
 
-@pytest.mark.parametrize(("case", "keep"), [(CASES[4], ("c",)), (CASES[5], ("o", "c"))], ids=["c", "o and c"])
+@pytest.mark.parametrize(
+    ("case", "keep"),
+    [(CASES[1], ("h", "c")), (CASES[4], ("c",)), (CASES[5], ("o", "c"))],
+    ids=["h and c", "c", "o and c"],
+)
 def test_what_is_not_asked_for_changes_nothing(
     backend: Backend, case: Case, keep: tuple[str, ...], check: Checker
 ) -> None:

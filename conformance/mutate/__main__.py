@@ -41,6 +41,7 @@ ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
 JAX_ITSELF = ["tests/test_engine_jax.py"]
 OPTIONS_ON_JAX = _suite("options", "normalisation", "resets", "trace", on="jax")
+ON_DASK = [*_suite("sequence", on="dask"), "--engine=standard"]
 LIBRARIES = [f"tests/test_{name}.py" for name in ("devices", "lazy", "autodiff")]
 LIBRARIES += ["-k", "test_devices.py or TestDask or unknown or several_devices or torch_vmap or autocast"]
 WITHOUT_SHAPES = ["tests/test_lazy.py::TestNdonnx::test_traced_to_onnx_with_a_symbolic_batch"]
@@ -66,6 +67,7 @@ TARGETS: dict[str, list[list[str]]] = {
         LIBRARIES,
         ON_JAX,
         OPTIONS_ON_JAX,
+        ON_DASK,
         MANY_STEPS,
         STREAMS,
         STREAMS_OF_OTHERS,

@@ -131,7 +131,13 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",  # noqa: E501
         ),
     ),
-    "JAX's plain cell is only the quicker one": (
+    "the plain cell is only the quicker one": (
+        Key(
+            "engines/_stack.py",
+            "branch",
+            "return body if has_valid or has_episodes or keep else plain",
+            "return body",
+        ),
         Key(
             "engines/_stack.py",
             "branch",
@@ -145,8 +151,16 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     "where nothing is kept, no one looks at the trace": (
         Key("engines/_stack.py", "branch", "if not request.keep:", "if False:"),
     ),
-    "states of layers are gone through, whatever holds them": (
-        Key("engines/_stack.py", "unwrap", "return x, tuple(after)", "return x, after"),
+    "a trace is asked for what it has by number, whatever holds it": (
+        Key("engines/_stack.py", "unwrap", "final, kept = (h, c), tuple(others)", "final, kept = (h, c), others"),
+    ),
+    "before the first step the state is the initial one, whichever episode that begins": (
+        Key(
+            "engines/_stack.py",
+            "unwrap",
+            "carry = start if episode is None else (*start, xp.zeros_like(episode[0, :, :]))",
+            "carry = start if episode is None else (*start, episode[0, :, :])",
+        ),
     ),
     "the first row of one is the last": (
         Key(
