@@ -139,3 +139,34 @@ def test_a_sharded_batch_needs_no_communication() -> None:
         check=False,
     )
     assert done.stdout == "[]\n" * 4, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("size", "columns", "input_first"),
+    [
+        # Weights of 2**12 elements are small, those of more than 2**20 large.
+        ((1, 48, 16), False, False),
+        ((1, 49, 16), True, True),
+        ((2, 49, 16), False, False),
+        ((2, 768, 256), False, False),
+        ((2, 769, 256), True, False),
+        ((1, 769, 256), True, True),
+    ],
+    ids=str,
+)
+def test_which_sizes_are_laid_out_how(
+    size: tuple[int, int, int], columns: bool, input_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jax
+
+    from lstm_xp.engines import jax as jax_engine
+
+    N, features, H = size
+    found: list[Any] = []
+    original = jax_engine._scan
+    monkeypatch.setattr(jax_engine, "_scan", lambda layout, inputs: (found.append(layout), original(layout, inputs))[1])
+    x = jax.ShapeDtypeStruct((T, N, features), "float32")
+    net = lx.LSTM(features, H, seed=0, xp=jax.numpy, dtype=jax.numpy.float32)
+    jax.eval_shape(lambda x: net(x)[0], x)
+    (layout,) = found
+    assert (layout.columns, layout.input_first) == (columns, input_first)

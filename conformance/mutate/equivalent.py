@@ -131,6 +131,14 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",  # noqa: E501
         ),
     ),
+    "derivatives that nobody asked for are work in vain": (
+        Key(
+            "engines/jax.py",
+            "truth",
+            "final, (states, _) = _scan_with(layout, inputs, slopes=False)",
+            "final, (states, _) = _scan_with(layout, inputs, slopes=True)",
+        ),
+    ),
     "the plain cell is only the quicker one": (
         Key(
             "engines/_stack.py",
