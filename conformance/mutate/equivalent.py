@@ -131,7 +131,16 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",  # noqa: E501
         ),
     ),
+    "the input and the weights have one dtype: that was checked": (
+        Key(
+            "engines/jax.py",
+            "sibling",
+            "half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1]), x.dtype)",
+            "half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1]), w_ih.dtype)",
+        ),
+    ),
     "derivatives that nobody asked for are work in vain": (
+        Key("engines/jax.py", "branch", "if slopes:", "if True:"),
         Key(
             "engines/jax.py",
             "truth",
