@@ -39,7 +39,7 @@ NUMBERS = _suite(
 ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
-STREAMS_ON_JAX = _suite("streaming", on="jax")
+OTHERS_ON_JAX = _suite("streaming", "gradients", on="jax")
 JAX_ITSELF = ["tests/test_engine_jax.py"]
 OPTIONS_ON_JAX = _suite("options", "normalisation", "resets", "trace", on="jax")
 ON_DASK = [*_suite("sequence", on="dask"), "--engine=standard"]
@@ -73,7 +73,7 @@ TARGETS: dict[str, list[list[str]]] = {
         STREAMS,
         STREAMS_OF_OTHERS,
     ],
-    "engines/jax.py": [ON_JAX, JAX_ITSELF, STREAMS_ON_JAX, KEPT_UNDER_JIT, LIBRARIES],
+    "engines/jax.py": [ON_JAX, JAX_ITSELF, OTHERS_ON_JAX, KEPT_UNDER_JIT, LIBRARIES],
     "engines/standard.py": [NUMBERS, ARGUMENTS, STREAMS],
 }
 

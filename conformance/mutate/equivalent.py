@@ -139,6 +139,34 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1]), w_ih.dtype)",
         ),
     ),
+    "the three are added up": (
+        Key(
+            "engines/jax.py",
+            "unpacking",
+            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+            "f, i, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+        ),
+        Key(
+            "engines/jax.py",
+            "unpacking",
+            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+            "g, f, i, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+        ),
+        Key(
+            "engines/jax.py",
+            "unpacking",
+            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+            "i, g, f, o = jnp.split(by.z * z, 4, axis=layout.axis)",
+        ),
+    ),
+    "without a projection the hidden state is as wide as the weights for it": (
+        Key(
+            "engines/jax.py",
+            "sibling",
+            "output = states[:, :, : inputs.w_hh.shape[1]]",
+            "output = states[:, :, : inputs.h.shape[1]]",
+        ),
+    ),
     "derivatives that nobody asked for are work in vain": (
         Key("engines/jax.py", "branch", "if slopes:", "if True:"),
         Key(
