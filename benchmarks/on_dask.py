@@ -19,7 +19,7 @@ import lstm_xp as lx
 from benchmarks.memory import status
 
 LIMIT = 500 * 2**20  # what each worker may have
-N, T, I, H = 256, 200, 64, 128  # N is a block's: 0.1 seconds of work, which is much beside what scheduling it takes
+N, T, I, H = 256, 200, 64, 128  # N is a block's: 0.15 seconds of work, much beside scheduling it
 NET = lx.LSTM(I, H, seed=0)
 
 

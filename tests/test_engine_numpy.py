@@ -434,3 +434,12 @@ def test_warming_up_refuses_what_it_cannot() -> None:
     for dtypes in ("float32", ("float16",), (), None, ([],)):
         with pytest.raises(ValueError, match="`dtypes` is .*, expected a tuple of 'float32', 'float64'"):
             lx.warm_up("numba", dtypes=dtypes)
+
+
+def test_one_row_is_projected_by_columns() -> None:
+    """By rows, OpenBLAS may raise a flag of numbers that are not there: by chance, so that no result tells it."""
+    ((weights, *_), *_) = Case(batch=1, proj_size=2).weights()
+    w_hr = numpy_engine.prepare(weights, lx.CellOptions(), batch=1).w_hr
+    assert w_hr is not None
+    assert min(w_hr.shape) > 1
+    assert w_hr.flags.f_contiguous
