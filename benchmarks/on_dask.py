@@ -44,7 +44,8 @@ def peak(client: Client) -> int:
 
 def blas_threads() -> list[int]:
     """Return how many threads BLAS has in this process, in each library that has it."""
-    return sorted({library["num_threads"] for library in threadpoolctl.threadpool_info()})
+    libraries = threadpoolctl.threadpool_info()
+    return sorted({library["num_threads"] for library in libraries if library["user_api"] == "blas"})
 
 
 def expected(blocks: int) -> float:

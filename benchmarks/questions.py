@@ -52,7 +52,7 @@ def timed(
     """Yield a record of each contestant of a race; `share` of the budget is spent on it."""
     expected = {"gradient": lambda: problem.gradient, "compile": list}.get(what, lambda: [problem.output])()
     pause = PAUSE if setting.threads > 1 else 0.0
-    # With pauses, what a budget is spent on is sleep.
+    # With pauses, a budget goes for sleep, and few rounds would fit into it.
     least = 3 if setting.quick or what == "compile" else 15 if pause else 5
     for name, timing in race(contestants, expected, share * setting.budget, least, setting.clock, pause).items():
         yield record(question, setting, problem, name, what, *timing)
@@ -204,7 +204,7 @@ def ask_dask(setting: Setting) -> Iterator[Record]:
 
     if setting.threads == 1:  # one processor for all
         return
-    blocks = 4 if setting.quick else 64  # so many that it does not count who ends last
+    blocks = 4 if setting.quick else 64  # so many that waiting for the last one does not count
     answer = [np.asarray(on_dask.expected(blocks))]
 
     def problem(blocks: int) -> Problem:

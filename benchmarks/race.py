@@ -15,8 +15,8 @@ TURN = 3e-3  # seconds that a turn takes at least: many calls where they are sho
 LONG = 50e-3  # calls that need no other before them, for the caches' and the idle threads' sake
 MOST = 100  # turns
 # With several threads: seconds before a turn, until those of the last contestant have gone to sleep. OpenBLAS's keep a
-# processor busy for 2**28 cycles after their last product, which is 104 ms at 2.6 GHz; another library's product then
-# waits for the scheduler, up to 16 ms (`thread_timeout` in
+# processor busy for 2**28 cycles after their last product, 0.1 seconds at 2.6 GHz; another library's product then waits
+# for the scheduler, up to 16 ms (`thread_timeout` in
 # https://github.com/OpenMathLib/OpenBLAS/blob/v0.3.31/driver/others/blas_server.c).
 PAUSE = 0.15
 

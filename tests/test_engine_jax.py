@@ -164,6 +164,7 @@ def test_which_sizes_are_laid_out_how(
     N, features, H = size
     found: list[Any] = []
     original = jax_engine._scan
+    jax_engine._run.clear_cache()  # what was traced before is not traced again
     monkeypatch.setattr(jax_engine, "_scan", lambda layout, inputs: (found.append(layout), original(layout, inputs))[1])
     x = jax.ShapeDtypeStruct((T, N, features), "float32")
     net = lx.LSTM(features, H, seed=0, xp=jax.numpy, dtype=jax.numpy.float32)

@@ -68,6 +68,7 @@ TARGETS: dict[str, list[list[str]]] = {
         LIBRARIES,
         ON_JAX,
         OPTIONS_ON_JAX,
+        JAX_ITSELF,
         ON_DASK,
         MANY_STEPS,
         STREAMS,

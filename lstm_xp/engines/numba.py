@@ -129,7 +129,7 @@ _VECTOR, _VECTORS = 64, 4
 
 
 def _in_panels(prepared: Prepared) -> Prepared:
-    """Return `w` transposed and cut into panels, shape (panels, rows, columns), the others as the kernels want them."""
+    """Return `w` transposed and cut into panels, shape (panels, rows, columns), `w_x` padded, `w_hr` by rows."""
     w = prepared.w.T
     if prepared.w_hr is not None:
         prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr))
@@ -161,8 +161,9 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
         w_x = prepared.w_x
         length = max(1, numpy_engine.BUFFER // max(w_x.shape))
-        # The input's products are small for BLAS, too, where that leaves more than a few steps for each. It takes no
-        # threads for them then: those would wait for the threads of NumPy's BLAS, another one, while they are awake.
+        # The input's products are small for BLAS, too, where that leaves more than a few steps for each. With
+        # AVX-512 it takes no threads for them then: those would wait for the threads of NumPy's BLAS, which is another
+        # one, while they are awake.
         small = numpy_engine.SMALL // w_x.size
         if small >= 16:
             length = min(length, small)
