@@ -43,7 +43,7 @@ def peak(client: Client) -> int:
 
 
 def blas_threads() -> list[int]:
-    """Return how many threads BLAS has in this process, in each library that has it."""
+    """Return the numbers of threads of BLAS that occur among this process's libraries."""
     libraries = threadpoolctl.threadpool_info()
     return sorted({library["num_threads"] for library in libraries if library["user_api"] == "blas"})
 

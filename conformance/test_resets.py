@@ -76,10 +76,13 @@ def test_a_reset_at_a_hole_counts_from_the_next_valid_step(backend: Backend) -> 
 
 
 def test_resets_at_more_holes_than_8_bits_count(backend: Backend) -> None:
-    """Count past 255, where sequences are so long: the next valid step is in another episode, as after one reset."""
+    """256 of them, where sequences are so long: the next valid step is in another episode, as after one reset."""
     case = fit(Case(time=259, resets=True, valid="mask", dtype=backend.dtypes[0]), backend)
     mask, reset, one = (np.zeros((case.time, case.batch), "bool") for _ in range(3))
-    mask[:2] = mask[-1:] = reset[2:-1] = one[2:-1][:1] = True  # 256 resets at holes, and one
+    holes = slice(2, -1)
+    mask[:2] = mask[-1:] = True
+    reset[holes] = True
+    one[holes][:1] = True
     with_ = lambda resets: run(case, backend, lambda given: given | {"mask": mask, "reset": resets})
     many, single, never = with_(reset), with_(one), with_(np.zeros_like(mask))
     for a, b in zip(many, single, strict=True):

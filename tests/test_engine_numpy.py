@@ -437,7 +437,7 @@ def test_warming_up_refuses_what_it_cannot() -> None:
 
 
 def test_one_row_is_projected_by_columns() -> None:
-    """By rows, OpenBLAS may raise a flag of numbers that are not there: by chance, so that no result tells it."""
+    """By rows, OpenBLAS may raise a flag of memory that it never set; as results are right, the layout is looked at."""
     ((weights, *_), *_) = Case(batch=1, proj_size=2).weights()
     w_hr = numpy_engine.prepare(weights, lx.CellOptions(), batch=1).w_hr
     assert w_hr is not None

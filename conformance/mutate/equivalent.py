@@ -12,6 +12,9 @@ class Key(NamedTuple):
     after: str
 
 
+_PLAIN = "plain = is_neutral(options) and all(w is None for w in (weights.{}, weights.{}, weights.{}))"
+_OF_JAX = " = jnp.split(by.z * z, 4, axis=layout.axis)"
+
 EQUIVALENT: dict[str, tuple[Key, ...]] = {
     "all weights have one dtype and, as far as libraries tell, one device: that was checked": (
         Key(
@@ -111,25 +114,13 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "return dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail))",
         ),
     ),
-    "all three are gone through, whichever comes first": (
-        Key(
-            "engines/_stack.py",
-            "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
-            "plain = is_neutral(options) and all(w is None for w in (weights.peephole, weights.weight_hr, weights.norm))",  # noqa: E501
-        ),
-        Key(
-            "engines/_stack.py",
-            "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
-            "plain = is_neutral(options) and all(w is None for w in (weights.norm, weights.peephole, weights.weight_hr))",  # noqa: E501
-        ),
-        Key(
-            "engines/_stack.py",
-            "tuple",
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))",  # noqa: E501
-            "plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.norm, weights.peephole))",  # noqa: E501
-        ),
+    "all three are gone through, whichever comes first": tuple(
+        Key("engines/_stack.py", "tuple", _PLAIN.format("weight_hr", "peephole", "norm"), _PLAIN.format(*after))
+        for after in (
+            ("peephole", "weight_hr", "norm"),
+            ("norm", "peephole", "weight_hr"),
+            ("weight_hr", "norm", "peephole"),
+        )
     ),
     "the input and the weights have one dtype: that was checked": (
         Key(
@@ -139,25 +130,9 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "half = jnp.asarray(np.repeat([0.5, 0.5, 1.0, 0.5], w_hh.shape[1]), w_ih.dtype)",
         ),
     ),
-    "the three are added up, in whatever order: no more than rounding differs": (
-        Key(
-            "engines/jax.py",
-            "unpacking",
-            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-            "f, i, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-        ),
-        Key(
-            "engines/jax.py",
-            "unpacking",
-            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-            "g, f, i, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-        ),
-        Key(
-            "engines/jax.py",
-            "unpacking",
-            "i, f, g, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-            "i, g, f, o = jnp.split(by.z * z, 4, axis=layout.axis)",
-        ),
+    "the three are added up, in whatever order: no more than rounding differs": tuple(
+        Key("engines/jax.py", "unpacking", f"i, f, g, o{_OF_JAX}", f"{after}{_OF_JAX}")
+        for after in ("f, i, g, o", "g, f, i, o", "i, g, f, o")
     ),
     "without a projection the hidden state is as wide as the weights for it": (
         Key(
@@ -167,7 +142,7 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "output = states[:, :, : inputs.h.shape[1]]",
         ),
     ),
-    "derivatives that nobody asked for are dropped by XLA": (
+    "derivatives that nobody asked for are dropped by XLA, and take no more than time without it": (
         Key("engines/jax.py", "branch", "if slopes:", "if True:"),
         Key(
             "engines/jax.py",

@@ -187,8 +187,8 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     if w_hr is None:
         w_h *= dtype.type(0.5)
     else:
-        # For one row by columns, as below: by rows, where there are five columns, OpenBLAS for AVX-512 also adds up
-        # numbers that it never set, and NumPy may warn of an invalid value where there is none (sgemv_kernel_t_5 in
+        # For one row by columns, as below: by rows, where there are five columns of float32, OpenBLAS for AVX-512 as it
+        # is compiled also adds up memory that it never set, and NumPy may warn of an invalid value (sgemv_kernel_t_5 in
         # https://github.com/OpenMathLib/OpenBLAS/blob/v0.3.31/kernel/x86_64/sgemv_t_microk_skylakex_template.c).
         w_hr = np.multiply(w_hr, dtype.type(0.5), order="F" if batch == 1 else "C")
     p_o = p_if = bounds = None
