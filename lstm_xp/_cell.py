@@ -61,6 +61,23 @@ class Moment(NamedTuple):
     o: Array
 
 
+class Cell(NamedTuple):
+    """
+    The cell in two halves: what reads the hidden state, and what reads the cell state.
+
+    Parameters
+    ----------
+    add_up : callable
+        ``add_up(z, h) -> z``: the pre-activations of all gates, without peepholes, of what `project_input` returns for
+        one time step, shape (..., 4*hidden_size), and the hidden state, (..., proj_size or hidden_size).
+    activate : callable
+        ``activate(z, c) -> Moment`` of these and the cell state, shape (..., hidden_size).
+    """
+
+    add_up: Callable[[Array, Array], Array]
+    activate: Callable[[Array, Array], Moment]
+
+
 Step: TypeAlias = Callable[[Array, State], Moment]
 
 
@@ -95,6 +112,55 @@ def make_completion(weights: CellWeights, options: CellOptions, xp: Namespace) -
     return lambda z: norm_x(z) if bias is None else norm_x(z) + bias
 
 
+def make_cell(weights: CellWeights, options: CellOptions, xp: Namespace) -> Cell:
+    """
+    Return the cell.
+
+    Parameters
+    ----------
+    weights : CellWeights
+        The weights.
+    options : CellOptions
+        The variant of the cell.
+    xp : array namespace
+        The library that computes.
+
+    Returns
+    -------
+    Cell
+        Its two halves.
+    """
+    gate, candidate, squash = (activation_function(spec, xp) for spec in options.activations)
+    clip_gates, clip_cell, clip_proj = (
+        clip_function(bound, xp) for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
+    )
+    w_hh = xp.matrix_transpose(weights.weight_hh)
+    w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
+    p_i, p_f, p_o = peepholes(weights)
+    n = weights.weight_hh.shape[0] // 4
+    _, norm_h, norm_sum, norm_c = _make_norms(weights, options, xp)
+    bias = total_bias(weights) if _adds_biases_late(weights, options) else None
+
+    def add_up(z: Array, h_old: Array) -> Array:
+        z = norm_sum(z + norm_h(h_old @ w_hh))
+        return z if bias is None else z + bias
+
+    def activate(z: Array, c_old: Array) -> Moment:
+        z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
+
+        i = gate(clip_gates(peep(p_i, z_i, c_old)))
+        f = 1.0 - i if options.coupled else gate(clip_gates(peep(p_f, z_f, c_old)))
+        g = candidate(clip_gates(z_g))
+        c = f * c_old + i * g
+        c = clip_cell(norm_c(c) if options.norm_carry else c)
+        shown = c if options.norm_carry else norm_c(c)
+        o = gate(clip_gates(peep(p_o, z_o, c if options.peephole_output == "new" else c_old)))
+        h = o * squash(shown)
+        return Moment(h if w_hr is None else clip_proj(h @ w_hr), c, i, f, g, o)
+
+    return Cell(add_up, activate)
+
+
 def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step:
     """
     Return the cell as a function of the projected input and the state.
@@ -114,37 +180,19 @@ def make_step(weights: CellWeights, options: CellOptions, xp: Namespace) -> Step
         ``step(z, (h, c)) -> Moment`` with z of shape (..., 4*hidden_size), what `project_input` returns for one time
         step, h of shape (..., proj_size or hidden_size), and c and the gates of shape (..., hidden_size).
     """
-    gate, candidate, squash = (activation_function(spec, xp) for spec in options.activations)
-    clip_gates, clip_cell, clip_proj = (
-        clip_function(bound, xp) for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
-    )
-    w_hh = xp.matrix_transpose(weights.weight_hh)
-    w_hr = None if weights.weight_hr is None else xp.matrix_transpose(weights.weight_hr)
-    p_i, p_f, p_o = (None,) * 3 if weights.peephole is None else (weights.peephole[k, :] for k in range(3))
-    n = weights.weight_hh.shape[0] // 4
-    _, norm_h, norm_sum, norm_c = _make_norms(weights, options, xp)
-    bias = total_bias(weights) if _adds_biases_late(weights, options) else None
+    add_up, activate = make_cell(weights, options, xp)
+    return lambda z, state: activate(add_up(z, state[0]), state[1])
 
-    def peep(peephole: Array | None, z: Array, c: Array) -> Array:
-        return z if peephole is None else z + peephole * c
 
-    def step(z: Array, state: State) -> Moment:
-        h_old, c_old = state
-        z = norm_sum(z + norm_h(h_old @ w_hh))
-        z = z if bias is None else z + bias
-        z_i, z_f, z_g, z_o = (z[..., k * n : (k + 1) * n] for k in range(4))
+def peepholes(weights: CellWeights) -> tuple[Array | None, Array | None, Array | None]:
+    """Return the peepholes of i, f and o, or None for each."""
+    p = weights.peephole
+    return (None, None, None) if p is None else (p[0, :], p[1, :], p[2, :])
 
-        i = gate(clip_gates(peep(p_i, z_i, c_old)))
-        f = 1.0 - i if options.coupled else gate(clip_gates(peep(p_f, z_f, c_old)))
-        g = candidate(clip_gates(z_g))
-        c = f * c_old + i * g
-        c = clip_cell(norm_c(c) if options.norm_carry else c)
-        shown = c if options.norm_carry else norm_c(c)
-        o = gate(clip_gates(peep(p_o, z_o, c if options.peephole_output == "new" else c_old)))
-        h = o * squash(shown)
-        return Moment(h if w_hr is None else clip_proj(h @ w_hr), c, i, f, g, o)
 
-    return step
+def peep(peephole: Array | None, z: Array, c: Array) -> Array:
+    """Add what a gate sees of the cell state."""
+    return z if peephole is None else z + peephole * c
 
 
 class _Norms(NamedTuple):
@@ -169,9 +217,7 @@ def _make_norms(weights: CellWeights, options: CellOptions, xp: Namespace) -> _N
     def normalise(z: Array, first: int, count: int = 1) -> Array:
         """Normalise over the last axis, by so many blocks of the columns of `norm`."""
         gamma, beta = (norm[row, first * n : (first + count) * n] for row in range(2))
-        centred = z - xp.mean(z, axis=-1, keepdims=True)
-        variance = xp.mean(centred * centred, axis=-1, keepdims=True)
-        return gamma * (centred / xp.sqrt(variance + options.norm_eps)) + beta
+        return gamma * standardise(z, options, xp)[0] + beta
 
     def normalise_each(z: Array) -> Array:
         return xp.concat([normalise(z[..., k * n : (k + 1) * n], k) for k in range(4)], axis=-1)
@@ -179,6 +225,13 @@ def _make_norms(weights: CellWeights, options: CellOptions, xp: Namespace) -> _N
     if options.norm_gates == "joint":
         return _Norms(lambda z: normalise(z, 0, 4), lambda z: normalise(z, 4, 4), _unchanged, lambda c: normalise(c, 8))
     return _Norms(_unchanged, _unchanged, normalise_each, lambda c: normalise(c, 4))
+
+
+def standardise(z: Array, options: CellOptions, xp: Namespace) -> tuple[Array, Array]:
+    """Return numbers with a mean of 0 and a variance of 1 over the last axis, and what they were divided by for that."""
+    centred = z - xp.mean(z, axis=-1, keepdims=True)
+    deviation = xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + options.norm_eps)
+    return centred / deviation, deviation
 
 
 def _adds_biases_late(weights: CellWeights, options: CellOptions) -> bool:

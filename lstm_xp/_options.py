@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
-from lstm_xp._activations import ACTIVATIONS
+from lstm_xp._activations import ACTIVATIONS, Activation
 from lstm_xp._checks import real_number
 from lstm_xp._typing import Array, Namespace
 
@@ -115,10 +115,14 @@ def options_by_direction(options: Options, num_directions: int) -> tuple[CellOpt
 
 def activation_function(spec: ActivationSpec, xp: Namespace) -> Callable[[Array], Array]:
     """Return the function of one array that a canonical activation stands for."""
-    name, parameters = _name_and_parameters(spec)
-    function, defaults = ACTIVATIONS[name]
-    parameters += defaults[len(parameters) :]
-    return lambda z: function(z, xp, *parameters)
+    row, parameters = _row(spec)
+    return lambda z: row.function(z, xp, *parameters)
+
+
+def activation_slope(spec: ActivationSpec, xp: Namespace) -> Callable[[Array, Array], Array]:
+    """Return the derivative of a canonical activation, as a function of what it is given and what it returns."""
+    row, parameters = _row(spec)
+    return lambda z, y: row.slope(z, y, xp, *parameters)
 
 
 def clip_function(bound: float | None, xp: Namespace) -> Callable[[Array], Array]:
@@ -126,6 +130,20 @@ def clip_function(bound: float | None, xp: Namespace) -> Callable[[Array], Array
     if bound is None:
         return lambda z: z
     return lambda z: xp.clip(z, -bound, bound)
+
+
+def clip_slope(bound: float | None, xp: Namespace) -> Callable[[Array], Array | None]:
+    """Return the derivative of `clip_function`; None where there is no bound."""
+    if bound is None:
+        return lambda _z: None
+    return lambda z: xp.astype(xp.abs(z) <= bound, z.dtype)
+
+
+def _row(spec: ActivationSpec) -> tuple[Activation, tuple[float, ...]]:
+    """Return the table's row of a canonical activation, and all of its parameters."""
+    name, parameters = _name_and_parameters(spec)
+    row = ACTIVATIONS[name]
+    return row, parameters + row.defaults[len(parameters) :]
 
 
 def _name_and_parameters(spec: ActivationSpec) -> tuple[str, tuple[float, ...]]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import Layers
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 class Request(NamedTuple):
     """
-    One forward pass, with all that the caller may leave open filled in.
+    One forward pass, with all that the caller may leave open filled in, and whether its derivative is wanted.
 
     Everything fits: shapes, dtypes, libraries and devices were checked.
 
@@ -46,6 +47,10 @@ class Request(NamedTuple):
         How many threads of its own an engine may use.
     prepared : dict or None
         What engines have made of these weights, to be found there again; None where weights may change.
+    noise : Noise or None
+        Of its fields only `between`, `hidden`, `zoneout_h` and `zoneout_c`: the others are in x and the weights already.
+    pullback : bool
+        Whether the derivative is wanted, too: whether it is for an engine's ``run_vjp``.
 
     Notes
     -----
@@ -65,6 +70,8 @@ class Request(NamedTuple):
     keep: tuple[str, ...] = ()
     threads: int = 1
     prepared: dict[Any, Any] | None = None
+    noise: Noise | None = None
+    pullback: bool = False
 
     def prepare(self, key: Any, make: Callable[[], T]) -> T:
         """Return what an engine makes of the weights, made anew only where it is not kept."""
@@ -102,6 +109,40 @@ class Result(NamedTuple):
     h_n: Array
     c_n: Array
     trace: Traces | None = None
+
+
+class Cotangents(NamedTuple):
+    """The derivatives of a loss by the arrays of a `Result`, in their shapes; None is zeros."""
+
+    output: Array | None = None
+    h_n: Array | None = None
+    c_n: Array | None = None
+
+
+class Gradients(NamedTuple):
+    """
+    The derivatives of a loss by what is in a `Request`.
+
+    Parameters
+    ----------
+    x : array, shape (time, batch, input_size)
+        By the input.
+    weights : tuple of tuple of CellWeights
+        By the weights; None where there is none.
+    h_0 : array, shape (num_layers*num_directions, batch, proj_size or hidden_size)
+        By the initial hidden states of each row, also where one is the state of all, or there is none.
+    c_0 : array, shape (num_layers*num_directions, batch, hidden_size)
+        By the initial cell states.
+    """
+
+    x: Array
+    weights: Layers
+    h_0: Array
+    c_0: Array
+
+
+# It may be called several times, in any thread.
+Pullback: TypeAlias = Callable[[Cotangents], Gradients]
 
 
 class Stepper(NamedTuple):
