@@ -209,8 +209,8 @@ def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
         return None
     if isinstance(tree, dict):
         return {name: map_arrays(function, each) for name, each in tree.items()}
-    if isinstance(tree, lx.CellWeights):
-        return lx.CellWeights(*(map_arrays(function, each) for each in tree))
+    if isinstance(tree, lx.CellWeights | lx.Noise):
+        return type(tree)(*(map_arrays(function, each) for each in tree))
     if isinstance(tree, tuple):
         return tuple(map_arrays(function, each) for each in tree)
     return function(tree)

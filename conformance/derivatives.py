@@ -36,7 +36,8 @@ def loss_weights(case: Case) -> tuple[np.ndarray, ...]:
         (rows, *batch, case.output_size),
         (rows, *batch, case.hidden_size),
     )
-    return tuple(case.draw(f"loss {k}", shape) for k, shape in enumerate(shapes))
+    by_output, *by_state = (case.draw(f"loss {k}", shape) for k, shape in enumerate(shapes))
+    return (by_output.swapaxes(0, 1) if case.batch_first and batch else by_output, *by_state)
 
 
 def loss_of(

@@ -228,7 +228,7 @@ def _make_norms(weights: CellWeights, options: CellOptions, xp: Namespace) -> _N
 
 
 def standardise(z: Array, options: CellOptions, xp: Namespace) -> tuple[Array, Array]:
-    """Return numbers with a mean of 0 and a variance of 1 over the last axis, and what they were divided by for that."""
+    """Return numbers with a mean of 0 and a variance of 1 over the last axis, and what they were divided by."""
     centred = z - xp.mean(z, axis=-1, keepdims=True)
     deviation = xp.sqrt(xp.mean(centred * centred, axis=-1, keepdims=True) + options.norm_eps)
     return centred / deviation, deviation
@@ -314,6 +314,37 @@ def lstm_cell(
     >>> h.shape, c.shape
     ((3, 4), (3, 4))
     """
+    own_xp, given = read_cell_call(x, weights, state, options, xp)
+    with without_autocast(x):
+        z = project_input(x, weights, options, own_xp)
+        start = zero_state(z, weights, own_xp) if given is None else given
+        h, c, *_ = make_step(weights, options, own_xp)(z, start)
+        return h, c
+
+
+def read_cell_call(
+    x: Array, weights: CellWeights, state: tuple[Any, Any] | None, options: CellOptions, xp: Namespace | None
+) -> tuple[Namespace, State | None]:
+    """
+    Check the arguments of `lstm_cell`.
+
+    Parameters
+    ----------
+    x, weights, state, options, xp
+        Those.
+
+    Returns
+    -------
+    xp : array namespace
+        The library that computes.
+    state : tuple of two arrays or None
+        The state, in that library.
+
+    Raises
+    ------
+    TypeError, ValueError
+        They do not fit.
+    """
     if not isinstance(weights, CellWeights):
         msg = f"`weights` is {describe(weights)}, expected CellWeights"
         raise TypeError(msg)
@@ -325,14 +356,9 @@ def lstm_cell(
     network = read_network(weights, lambda field, *_: field, xp)
     check_options(options, network)
     own_xp = check_input(x, network, xp)
-    with without_autocast(x):
-        z = project_input(x, weights, options, own_xp)
-        if state is None:
-            h_and_c = zero_state(z, weights, own_xp)
-        else:
-            batch = z.shape[:-1]
-            shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
-            libraries = None if xp is not None else accepted_libraries(x, own_xp)
-            h_and_c = read_state(state, shapes, x, own_xp, libraries)
-        h, c, *_ = make_step(weights, options, own_xp)(z, h_and_c)
-        return h, c
+    if state is None:
+        return own_xp, None
+    batch = tuple(x.shape[:-1])
+    shapes = [Shape((*batch, n), f"(..., {name})", slice(len(batch))) for n, name in network.sizes.state_sizes]
+    libraries = None if xp is not None else accepted_libraries(x, own_xp)
+    return own_xp, read_state(state, shapes, x, own_xp, libraries)

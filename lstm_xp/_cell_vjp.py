@@ -10,12 +10,12 @@ step is :math:`\bar h_t` and :math:`\bar c_t`. With :math:`y_t = \tanh(c_t)`,
     \bar o_t = y_t \odot (W_{hr}^\top \bar h_t), \\
     \bar c_t &\mathrel{+}= (1 - y_t^2) \odot \bar y_t, \\
     \bar i_t &= g_t \odot \bar c_t, \qquad \bar f_t = c_{t-1} \odot \bar c_t, \qquad \bar g_t = i_t \odot \bar c_t, \\
-    \bar z_t &= (\sigma'_i \odot \bar i_t,\ \sigma'_f \odot \bar f_t,\ \tanh'_g \odot \bar g_t,\ \sigma'_o \odot \bar o_t), \\
+    \bar z_t &= (i'_t \odot \bar i_t,\ f'_t \odot \bar f_t,\ g'_t \odot \bar g_t,\ o'_t \odot \bar o_t), \\
     \bar c_{t-1} &= f_t \odot \bar c_t, \qquad \bar h_{t-1} = W_{hh}^\top \bar z_t,
 
-which is linear in what comes back: all that is multiplied by is known beforehand, for all steps at once (`linearise`).
-Only that product and a few multiplications go step by step (`pull`); the derivatives by the input and the weights are
-one product each for all steps (`gather`).
+where :math:`i'_t` is the slope of the activation there. It is linear in what comes back: all that is multiplied by is
+known beforehand, for all steps at once (`linearise`). Only that product and a few multiplications go step by step
+(`pull`); the derivatives by the input and the weights are one product each for all steps (`gather`).
 
 The transposed normalisation is, with :math:`\hat v = (v - \bar v)/s`, the mean :math:`\langle\cdot\rangle` and
 :math:`d = \gamma \odot \bar N`, :math:`(d - \langle d \rangle - \hat v \langle d \hat v \rangle)/s`.
@@ -24,7 +24,7 @@ The transposed normalisation is, with :math:`\hat v = (v - \bar v)/s`, the mean 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from lstm_xp._cell import make_cell, peep, peepholes, project_input, standardise
+from lstm_xp._cell import State, make_cell, peep, peepholes, project_input, standardise
 from lstm_xp._options import CellOptions, activation_function, activation_slope, clip_slope
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights
@@ -92,26 +92,22 @@ class Values(NamedTuple):
     x_deviation: Array | None
 
 
-class Pulled(NamedTuple):
+class Inner(NamedTuple):
     """
-    What comes out of a step backward: derivatives of the loss.
+    Derivatives of the loss by what is inside of a step, and is multiplied by weights.
 
     Parameters
     ----------
-    h, c : array
-        By the hidden and the cell state before the step.
     z : array, shape (..., 4*hidden_size)
         By the pre-activations.
-    projected : array, shape (..., proj_size or hidden_size)
-        By the hidden state before it is clipped.
+    projected : array, shape (..., proj_size), or None
+        By the projected hidden state before it is clipped.
     normed : array, shape (..., hidden_size), or None
         By the normalised cell state.
     """
 
-    h: Array
-    c: Array
     z: Array
-    projected: Array
+    projected: Array | None
     normed: Array | None
 
 
@@ -124,15 +120,15 @@ class CellVjp(NamedTuple):
     linearise : callable
         ``linearise(x, h, c) -> (Slopes, Values)``: of the input and the state before a step, of any number of steps.
     pull : callable
-        ``pull(slopes, d_h, d_c) -> Pulled``: one step backward, from the derivatives by the new states.
+        ``pull(slopes, d_h, d_c) -> ((d_h, d_c), Inner)``: one step backward, from the derivatives by the new states to
+        those by the old ones.
     gather : callable
-        ``gather(slopes, values, pulled) -> (d_x, d_weights)``: of any number of steps; h and c of `pulled` are not
-        looked at.
+        ``gather(slopes, values, inner) -> (d_x, d_weights)``: of any number of steps.
     """
 
     linearise: Callable[[Array, Array, Array], tuple[Slopes, Values]]
-    pull: Callable[[Slopes, Array, Array], Pulled]
-    gather: Callable[[Slopes, Values, Pulled], tuple[Array, CellWeights]]
+    pull: Callable[[Slopes, Array, Array], tuple[State, Inner]]
+    gather: Callable[[Slopes, Values, Inner], tuple[Array, CellWeights]]
 
 
 def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> CellVjp:
@@ -214,7 +210,7 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
         parts = zip(_four(gamma * d_z, n), _four(scaled, n), _four(deviation, 1), strict=True)
         return xp.concat([_unscale(*part, xp) for part in parts], axis=-1)
 
-    def pull(slopes: Slopes, d_h: Array, d_c: Array) -> Pulled:
+    def pull(slopes: Slopes, d_h: Array, d_c: Array) -> tuple[State, Inner]:
         d_h = _times(d_h, slopes.clip_proj)
         d_hidden = d_h if w_hr is None else d_h @ w_hr
         d_o = d_hidden * slopes.o
@@ -236,31 +232,31 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
         if not late:
             d_c = peep(p_o, d_c, d_o)
         d_z = xp.concat([d_i, d_f, d_g, d_o], axis=-1)
-        return Pulled(pull_z(slopes, d_z) @ w_hh, d_c, d_z, d_h, d_normed)
+        return (pull_z(slopes, d_z) @ w_hh, d_c), Inner(d_z, None if w_hr is None else d_h, d_normed)
 
-    def gather(slopes: Slopes, values: Values, pulled: Pulled) -> tuple[Array, CellWeights]:
-        steps = tuple(range(pulled.z.ndim - 1))
+    def gather(slopes: Slopes, values: Values, inner: Inner) -> tuple[Array, CellWeights]:
+        steps = tuple(range(inner.z.ndim - 1))
 
         def total(array: Array) -> Array:
             return xp.sum(array, axis=steps)
 
-        d_sum = pull_z(slopes, pulled.z)
+        d_sum = pull_z(slopes, inner.z)
         d_x = d_sum
         d_norms = []
         if norm is not None:
             if values.x_scaled is not None:
-                d_norms.append((pulled.z, values.x_scaled))
-                d_x = _unscale(norm[0, of_x] * pulled.z, values.x_scaled, values.x_deviation, xp)
-            d_norms += [(pulled.z, slopes.z_scaled), (pulled.normed, slopes.c_scaled)]
+                d_norms.append((inner.z, values.x_scaled))
+                d_x = _unscale(norm[0, of_x] * inner.z, values.x_scaled, values.x_deviation, xp)
+            d_norms += [(inner.z, slopes.z_scaled), (inner.normed, slopes.c_scaled)]
         seen = (values.c, values.c, values.seen)
-        d_i, d_f, _, d_o = _four(pulled.z, n)
+        d_i, d_f, _, d_o = _four(inner.z, n)
         d_weights = CellWeights(
             weight_ih=xp.tensordot(d_x, values.x, axes=(steps, steps)),
             weight_hh=xp.tensordot(d_sum, values.h, axes=(steps, steps)),
             # An array for each of them: they may be written into.
-            bias_ih=None if weights.bias_ih is None else total(pulled.z),
-            bias_hh=None if weights.bias_hh is None else total(pulled.z),
-            weight_hr=None if w_hr is None else xp.tensordot(pulled.projected, values.hidden, axes=(steps, steps)),
+            bias_ih=None if weights.bias_ih is None else total(inner.z),
+            bias_hh=None if weights.bias_hh is None else total(inner.z),
+            weight_hr=None if w_hr is None else xp.tensordot(inner.projected, values.hidden, axes=(steps, steps)),
             peephole=None
             if weights.peephole is None
             else xp.stack([total(d * c) for d, c in zip((d_i, d_f, d_o), seen, strict=True)]),

@@ -9,12 +9,14 @@ from lstm_xp._cell import Moment
 from lstm_xp._checks import integer, real_number
 from lstm_xp._initial import initial_layers
 from lstm_xp._namespace import device_of, standard_namespace
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._sequence import Call, Settings, check_settings, forward
 from lstm_xp._stream import Stream
 from lstm_xp._trace import Trace, run_trace
 from lstm_xp._transfer import from_numpy, move
 from lstm_xp._typing import Array, ArrayT, Device, DType, Namespace
+from lstm_xp._vjp import Pullback, run_vjp
 from lstm_xp._weights import (
     CellWeights,
     Layers,
@@ -224,6 +226,7 @@ class LSTM:
         lengths: Any | None = None,
         mask: Any | None = None,
         reset: Any | None = None,
+        noise: Noise | None = None,
         engine: str | None = None,
         threads: int = 1,
     ) -> tuple[ArrayT, tuple[ArrayT, ArrayT]]:
@@ -232,7 +235,7 @@ class LSTM:
 
         Parameters
         ----------
-        x, state, lengths, mask, reset
+        x, state, lengths, mask, reset, noise
             As in `lstm_xp.lstm`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
@@ -251,7 +254,7 @@ class LSTM:
         TypeError, ValueError
             As in `lstm_xp.lstm`.
         """
-        call = Call(x, state, lengths, mask, reset, self._engine if engine is None else engine, threads)
+        call = Call(x, state, lengths, mask, reset, noise, self._engine if engine is None else engine, threads)
         return forward(self._network, self._settings, call, self._options)
 
     def trace(
@@ -262,6 +265,7 @@ class LSTM:
         lengths: Any | None = None,
         mask: Any | None = None,
         reset: Any | None = None,
+        noise: Noise | None = None,
         engine: str | None = None,
         threads: int = 1,
         keep: tuple[str, ...] = Moment._fields,
@@ -271,7 +275,7 @@ class LSTM:
 
         Parameters
         ----------
-        x, state, lengths, mask, reset
+        x, state, lengths, mask, reset, noise
             As in `lstm_xp.lstm`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
@@ -290,8 +294,46 @@ class LSTM:
         TypeError, ValueError
             As in `lstm_xp.trace`.
         """
-        call = Call(x, state, lengths, mask, reset, self._engine if engine is None else engine, threads)
+        call = Call(x, state, lengths, mask, reset, noise, self._engine if engine is None else engine, threads)
         return run_trace(self._network, self._settings, call, keep)
+
+    def vjp(
+        self,
+        x: ArrayT,
+        state: tuple[Any, Any] | None = None,
+        *,
+        lengths: Any | None = None,
+        mask: Any | None = None,
+        reset: Any | None = None,
+        noise: Noise | None = None,
+        engine: str | None = None,
+        threads: int = 1,
+        remat: int | None = None,
+    ) -> tuple[tuple[ArrayT, tuple[ArrayT, ArrayT]], Pullback]:
+        """
+        Run the LSTM over sequences, and be ready to go back.
+
+        Parameters
+        ----------
+        x, state, lengths, mask, reset, noise, threads, remat
+            As in `lstm_xp.lstm_vjp`.
+        engine : str, optional
+            Who computes; the LSTM's own setting if absent.
+
+        Returns
+        -------
+        result : tuple
+            What calling the LSTM returns: ``output, (h_n, c_n)``.
+        pullback : callable
+            As in `lstm_xp.lstm_vjp`; the weights' derivatives are nested as `weights` is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As in `lstm_xp.lstm_vjp`.
+        """
+        call = Call(x, state, lengths, mask, reset, noise, self._engine if engine is None else engine, threads)
+        return run_vjp(self._network, self._settings, call, remat, self.weights)
 
     def stream(
         self, state: tuple[Any, Any] | None = None, batch_size: int | None = 1, *, engine: str | None = None

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 from lstm_xp import engines
 from lstm_xp._cell import Moment
-from lstm_xp._checks import Shape, check_like, check_shape, is_known, read_state
+from lstm_xp._checks import Shape, check_like, check_shape, describe, is_known, read_state
 from lstm_xp._namespace import accepted_libraries, join, visible_values
+from lstm_xp._noise import Noise, noise_shapes
 from lstm_xp._options import CellOptions, Options, options_by_direction
 from lstm_xp._typing import Array, ArrayT, Namespace
-from lstm_xp._weights import Network, Weights, check_input, check_options, read_network
+from lstm_xp._weights import Network, Sizes, Weights, check_input, check_options, read_network
 from lstm_xp.engines import Choice
 from lstm_xp.engines._request import MaskedOutput, Request, Result
 
@@ -36,6 +37,7 @@ class Call(NamedTuple):
     lengths: Any | None = None
     mask: Any | None = None
     reset: Any | None = None
+    noise: Noise | None = None
     engine: str = "auto"
     threads: int = 1
 
@@ -83,6 +85,7 @@ def lstm(
     mask: Any | None = None,
     masked_output: MaskedOutput = "zero",
     reset: Any | None = None,
+    noise: Noise | None = None,
     reverse: bool = False,
     batch_first: bool = False,
     options: Options = CellOptions(),
@@ -119,6 +122,8 @@ def lstm(
     reset : array of booleans, shape (time, batch), optional
         True where a new episode begins, as in reinforcement learning. Each episode starts from the initial state, and
         nothing passes from one to another: also where time runs backward. Laid out as `mask`.
+    noise : Noise, optional
+        Masks of dropout and the like, as `draw_noise` draws them for training.
     reverse : bool, optional
         Run every layer backward in time. Outputs stay aligned with the input. Not with two directions.
     batch_first : bool, optional
@@ -155,7 +160,7 @@ def lstm(
     ((7, 3, 4), (1, 3, 4), (1, 3, 4))
     """
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    return forward(read_network(weights), settings, Call(x, state, lengths, mask, reset, engine, threads))
+    return forward(read_network(weights), settings, Call(x, state, lengths, mask, reset, noise, engine, threads))
 
 
 def select_engine(
@@ -167,6 +172,7 @@ def select_engine(
     mask: Any | None = None,
     masked_output: MaskedOutput = "zero",
     reset: Any | None = None,
+    noise: Noise | None = None,
     reverse: bool = False,
     batch_first: bool = False,
     options: Options = CellOptions(),
@@ -179,7 +185,7 @@ def select_engine(
 
     Parameters
     ----------
-    x, weights, state, lengths, mask, masked_output, reset, reverse, batch_first, options, engine, threads
+    x, weights, state, lengths, mask, masked_output, reset, noise, reverse, batch_first, options, engine, threads
         As in `lstm`. Nothing is computed.
     keep : tuple of str, optional
         As in `trace`.
@@ -204,7 +210,7 @@ def select_engine(
     """
     network = read_network(weights)
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    request, _ = make_request(network, settings, Call(x, state, lengths, mask, reset, engine, threads), keep)
+    request, _ = make_request(network, settings, Call(x, state, lengths, mask, reset, noise, engine, threads), keep)
     return engines.explain(request, engine)
 
 
@@ -259,9 +265,10 @@ def make_request(
     call: Call,
     keep: tuple[str, ...] = (),
     options: tuple[CellOptions, ...] | None = None,
+    pullback: bool = False,
 ) -> tuple[Request, Layout]:
     """Check a call's arguments and return the one request that they make, and how they lay."""
-    x, state, lengths, mask, reset, _, threads = call
+    x, state, lengths, mask, reset, noise, _, threads = call
     options = check_settings(settings, network) if options is None else options
     if not isinstance(keep, (tuple, list)) or not all(name in Moment._fields for name in keep):
         msg = f"`keep` is {keep!r}, expected a tuple of {', '.join(map(repr, Moment._fields))}"
@@ -301,8 +308,11 @@ def make_request(
         keep=tuple(dict.fromkeys(keep)) if keep else (),
         threads=int(threads),
         prepared=network.prepared,
+        pullback=pullback,
     )
-    return request, layout
+    if noise is None:
+        return request, layout
+    return request.with_noise(_read_noise(noise, network.sizes, layout, request, libraries)), layout
 
 
 def _read_state(
@@ -317,6 +327,27 @@ def _read_state(
     ]
     h_0, c_0 = read_state(state, shapes, x, xp, libraries)
     return (h_0, c_0) if layout.batched else (xp.expand_dims(h_0, axis=1), xp.expand_dims(c_0, axis=1))
+
+
+def _read_noise(
+    noise: Noise, sizes: Sizes, layout: Layout, request: Request, libraries: tuple[Namespace, ...]
+) -> Noise:
+    """Check the noise; return it with a batch axis."""
+    if not isinstance(noise, Noise):
+        msg = f"`noise` is {describe(noise)}, expected Noise, as `draw_noise` returns it"
+        raise TypeError(msg)
+    time, batch = request.x.shape[:2]
+    arrays = []
+    for name, shape in noise_shapes(sizes, time, batch if layout.batched else None).items():
+        array = getattr(noise, name)
+        if array is not None:
+            check_like(array, f"noise.{name}", request.x, "x", libraries)
+            check_shape(array, f"noise.{name}", shape)
+            array = join(array, request.xp)
+            if not layout.batched and name != "weight_hh":
+                array = request.xp.expand_dims(array, axis=array.ndim - 1)
+        arrays.append(array)
+    return Noise(*arrays)
 
 
 def _read_lengths(lengths: Array, layout: Layout, x: Array, xp: Namespace, libraries: tuple[Namespace, ...]) -> Array:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from lstm_xp import engines
 from lstm_xp._cell import Moment
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._sequence import Call, Settings, make_request
 from lstm_xp._typing import Array
@@ -58,6 +59,7 @@ def trace(
     mask: Any | None = None,
     masked_output: MaskedOutput = "zero",
     reset: Any | None = None,
+    noise: Noise | None = None,
     reverse: bool = False,
     batch_first: bool = False,
     options: Options = CellOptions(),
@@ -70,7 +72,7 @@ def trace(
 
     Parameters
     ----------
-    x, weights, state, lengths, mask, masked_output, reset, reverse, batch_first, options, engine, threads
+    x, weights, state, lengths, mask, masked_output, reset, noise, reverse, batch_first, options, engine, threads
         As in `lstm`.
     keep : tuple of str, optional
         What to keep, of ``"h"``, ``"c"``, ``"i"``, ``"f"``, ``"g"``, ``"o"``. Cell and hidden states cost little but on
@@ -98,7 +100,7 @@ def trace(
     True
     """
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    call = Call(x, state, lengths, mask, reset, engine, threads)
+    call = Call(x, state, lengths, mask, reset, noise, engine, threads)
     return run_trace(read_network(weights), settings, call, keep)
 
 

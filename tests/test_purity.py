@@ -11,16 +11,20 @@ PACKAGE = Path(lstm_xp.__file__).parent
 CORE = (
     "_activations.py",
     "_cell.py",
+    "_cell_vjp.py",
     "_checks.py",
     "_options.py",
     "_sequence.py",
     "_trace.py",
+    "_vjp.py",
     "_weights.py",
+    "engines/_chunks.py",
     "engines/_request.py",
     "engines/_stack.py",
+    "engines/_stack_vjp.py",
     "engines/standard.py",
 )
-STANDARD_LIBRARY = {"__future__", "collections.abc", "dataclasses", "math", "numbers", "re", "typing"}
+STANDARD_LIBRARY = {"__future__", "collections.abc", "dataclasses", "itertools", "math", "numbers", "re", "typing"}
 LIBRARIES = {"numpy", "np", "torch", "jax", "jnp", "lax", "cupy", "dask", "ndonnx", "mlx", "tensorflow", "numba"}
 # Of array objects, the standard's attributes that every library has under that name and meaning; not .T, .mT, .device,
 # .size or .to_device (see array_api_compat's list of divergences).

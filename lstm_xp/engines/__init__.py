@@ -3,7 +3,8 @@ Who runs a request.
 
 An engine is one file with ``supports(request) -> None | reason`` and ``run(request) -> Result``, and one row here. It
 is imported when it is first taken. Without its row and its file everything else works as before. It may have
-``make_stepper(request, batched) -> Stepper`` for `LSTM.stream`; the reference's is taken where it has none.
+``make_stepper(request, batched) -> Stepper`` for `LSTM.stream`; the reference's is taken where it has none. It may have
+``run_vjp(request) -> (Result, Pullback)`` for `lstm_vjp`.
 """
 
 import time
@@ -15,10 +16,14 @@ from typing import NamedTuple
 
 from lstm_xp._namespace import library_name, without_autocast
 from lstm_xp.engines import standard
-from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._chunks import run_in_chunks
+from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result, Stepper
 
 __all__ = [
     "Choice",
+    "Cotangents",
+    "Gradients",
+    "Pullback",
     "Request",
     "Result",
     "Stepper",
@@ -28,6 +33,7 @@ __all__ = [
     "explain",
     "make_stepper",
     "run",
+    "run_vjp",
     "warm_up",
 ]
 
@@ -180,6 +186,27 @@ def run(request: Request, name: str) -> Result:
     return result
 
 
+def run_vjp(request: Request, name: str, remat: int | None = None) -> tuple[Result, Pullback]:
+    """
+    Run a request on the engine of that name, as `choose` gave it; return its result and its pullback.
+
+    With `remat`, in chunks of so many steps.
+    """
+    module = _module(name)
+    with without_autocast(request.x):
+        if remat is None:
+            result, pullback = module.run_vjp(request)
+        else:
+            result, pullback = run_in_chunks(request, module.run, module.run_vjp, remat)
+
+    def pull(cotangents: Cotangents) -> Gradients:
+        with without_autocast(request.x):
+            gradients: Gradients = pullback(cotangents)
+        return gradients
+
+    return result, pull
+
+
 def make_stepper(request: Request, name: str, batched: bool) -> Stepper:
     """Return what the engine of that name has to run one time step after the other."""
     stepper: Stepper = getattr(_module(name), "make_stepper", standard.make_stepper)(request, batched)
@@ -252,5 +279,7 @@ def _why_not(name: str, request: Request) -> str | None:
             _module(name)
         except ImportError as error:  # of another version than its engine needs
             return f"it cannot be loaded: {error}"
+    if request.pullback and not hasattr(_MODULES[name], "run_vjp"):
+        return "it has no backward pass"
     reason: str | None = _MODULES[name].supports(request)
     return reason

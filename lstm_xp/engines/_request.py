@@ -1,7 +1,7 @@
 """What an engine is asked and what it answers."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions
@@ -48,7 +48,8 @@ class Request(NamedTuple):
     prepared : dict or None
         What engines have made of these weights, to be found there again; None where weights may change.
     noise : Noise or None
-        Of its fields only `between`, `hidden`, `zoneout_h` and `zoneout_c`: the others are in x and the weights already.
+        What `with_noise` was given. Engines have to do with its fields `between`, `hidden`, `zoneout_h` and `zoneout_c`
+        alone: the others are in x and the weights already.
     pullback : bool
         Whether the derivative is wanted, too: whether it is for an engine's ``run_vjp``.
 
@@ -81,6 +82,19 @@ class Request(NamedTuple):
             self.prepared[key] = make()
         made: T = self.prepared[key]
         return made
+
+    def with_noise(self, noise: Noise) -> Self:
+        """Return the request with noise, which has a batch axis, in its input and its weights."""
+        x, weights, prepared = self.x, self.weights, self.prepared
+        if noise.inputs is not None:
+            x = x * noise.inputs
+        if noise.weight_hh is not None:
+            prepared = None  # these weights are for this once
+            factors = iter(noise.weight_hh[row, :, :] for row in range(noise.weight_hh.shape[0]))
+            weights = tuple(
+                tuple(cell._replace(weight_hh=cell.weight_hh * next(factors)) for cell in layer) for layer in weights
+            )
+        return self._replace(x=x, weights=weights, prepared=prepared, noise=noise)
 
 
 # trace[name][layer][direction], name being a field of `Moment`.

@@ -7,17 +7,19 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from lstm_xp._cell import State, Step, make_completion, make_step, project_input, zero_state
 from lstm_xp._namespace import device_keyword, device_of, join
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions, is_neutral
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights, Layers
 from lstm_xp.engines._request import Request, Result, Stepper
 
 # loop(step, carry, xs, reverse) -> carry, ys calls step(carry, x) -> carry, y for each time step, x being what the
-# arrays in xs have there. All are tuples of arrays. The carry keeps its shapes; ys has the outputs stacked, each at the
-# time of its input, also in reverse.
+# arrays in xs have there, None where that has None. All are tuples of arrays. The carry keeps its shapes; ys has the
+# outputs stacked, each at the time of its input, also in reverse.
 Arrays: TypeAlias = tuple[Array, ...]
-Body: TypeAlias = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
-Loop: TypeAlias = Callable[[Body, Arrays, Arrays, bool], tuple[Arrays, Arrays]]
+Inputs: TypeAlias = tuple[Array | None, ...]
+Body: TypeAlias = Callable[[Arrays, Inputs], tuple[Arrays, Arrays]]
+Loop: TypeAlias = Callable[[Body, Arrays, Inputs, bool], tuple[Arrays, Arrays]]
 
 # advance(x, states) -> output, states: one time step through all layers.
 States: TypeAlias = tuple[State, ...]
@@ -39,6 +41,15 @@ class Direction(NamedTuple):
     options: CellOptions
     state: State | None
     reverse: bool
+    noise: DirectionNoise | None
+
+
+class DirectionNoise(NamedTuple):
+    """Of `Noise`, what is for one layer in one direction."""
+
+    hidden: Array | None
+    zoneout_h: Array | None
+    zoneout_c: Array | None
 
 
 def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None) -> Result:
@@ -53,7 +64,7 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
         ``loop(step, carry, xs, reverse) -> (carry, ys)``, as `jax.lax.scan` understands it.
     run_plain : callable, optional
         ``run_plain(x, weights, start, valid, reverse=..., cells=...) -> (state, h, c or None)`` where the cell has no
-        options, peepholes, normalisation or projection, there are no resets, and no gates are kept.
+        options, peepholes, normalisation, projection or noise, there are no resets, and no gates are kept.
 
     Returns
     -------
@@ -65,18 +76,10 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
     features = request.x
     finals: list[State] = []
     traces: list[list[Arrays]] = []
-    for layer in request.weights:
-        if valid is not None:
-            # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
-            features = xp.where(valid, features, xp.zeros_like(features))
+    for k in range(len(request.weights)):
+        features = layer_input(request, k, features, valid)
         outputs, kept = [], []
-        for direction, weights in enumerate(layer):
-            part = Direction(
-                weights=_joined(weights, xp),
-                options=request.options[direction],
-                state=None if request.state is None else _row(request.state, len(finals)),
-                reverse=request.reverse or direction == 1,
-            )
+        for part in directions(request, k):
             output, final, trace = _run_direction(request, part, features, valid, episode, loop, run_plain)
             outputs.append(output)
             finals.append(final)
@@ -88,6 +91,55 @@ def run_stacked(request: Request, loop: Loop, run_plain: RunPlain | None = None)
         return Result(features, h_n, c_n)
     named = {name: tuple(tuple(trace[k] for trace in kept) for kept in traces) for k, name in enumerate(request.keep)}
     return Result(features, h_n, c_n, named)
+
+
+def layer_input(request: Request, layer: int, features: Array, valid: Array | None) -> Array:
+    """
+    Return what a layer multiplies by its weights.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    layer : int
+        Which layer it is.
+    features : array, shape (time, batch, features)
+        The request's input, or the output of the layer below.
+    valid : array, shape (time, batch, 1), or None
+        As `valid_steps` returns it.
+
+    Returns
+    -------
+    array, shape (time, batch, features)
+        Zeros at steps that are not valid, noise between layers included.
+    """
+    if valid is not None:
+        # What lies in the padding must not even be multiplied: the gradient of 0 * NaN is NaN.
+        features = request.xp.where(valid, features, request.xp.zeros_like(features))
+    factors = noise_below(request, layer)
+    return features if factors is None else features * factors
+
+
+def noise_below(request: Request, layer: int) -> Array | None:
+    """Return the factors between a layer and the one below, shape (time or 1, batch, features)."""
+    if layer == 0 or request.noise is None or request.noise.between is None:
+        return None
+    return request.noise.between[layer - 1, :, :, :]
+
+
+def directions(request: Request, layer: int) -> list[Direction]:
+    """Return the directions of a layer."""
+    count = len(request.options)
+    return [
+        Direction(
+            weights=_joined(weights, request.xp),
+            options=request.options[d],
+            state=None if request.state is None else _row(request.state, layer * count + d),
+            reverse=request.reverse or d == 1,
+            noise=_noise_row(request.noise, layer * count + d),
+        )
+        for d, weights in enumerate(request.weights[layer])
+    ]
 
 
 def make_advance(layers: Layers, options: CellOptions, xp: Namespace) -> Advance:
@@ -221,24 +273,23 @@ def _run_direction(
     run_plain: RunPlain | None,
 ) -> tuple[Array, State, Arrays]:
     """Run one layer in one direction; return its output, its final state and what is kept."""
-    xp, (weights, options, state, reverse) = request.xp, part
+    xp, (weights, options, state, reverse, noise) = request.xp, part
     step = make_step(weights, options, xp)
     z = project_input(x, weights, options, xp)
-    zeros = zero_state(z[0, :, :], weights, xp)
-    # Adding zeros broadcasts a state of batch size 1.
-    start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
+    start = start_of(z, weights, state, xp)
 
-    plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm))
+    plain = is_neutral(options) and all(w is None for w in (weights.weight_hr, weights.peephole, weights.norm, noise))
     if run_plain is not None and plain and episode is None and {"h", "c"}.issuperset(request.keep):
         final, output, cells = run_plain(x, weights, start, valid, reverse=reverse, cells="c" in request.keep)
         kept = tuple(output if name == "h" else cells for name in request.keep)
+    elif valid is None and episode is None and noise is None and not request.keep:
+        final, (output,) = loop(_make_plain_body(step), start, (z,), reverse)
+        kept = ()
     else:
-        body = _make_body(
-            step, start, request.keep, has_valid=valid is not None, has_episodes=episode is not None, xp=xp
-        )
+        body = _make_body(step, start, request.keep, None if noise is None else noise.hidden, xp)
         carry = start if episode is None else (*start, xp.zeros_like(episode[0, :, :]))
-        xs = tuple(array for array in (z, valid, episode) if array is not None)
-        (h, c, *_), (output, *others) = loop(body, carry, xs, reverse)
+        zoneouts = (None, None) if noise is None else (noise.zoneout_h, noise.zoneout_c)
+        (h, c, *_), (output, *others) = loop(body, carry, (z, valid, episode, *zoneouts), reverse)
         final, kept = (h, c), tuple(others)
     if valid is None:
         return output, final, kept
@@ -246,38 +297,61 @@ def _run_direction(
         array if name in ("h", "c") else xp.where(valid, array, xp.zeros_like(array))
         for name, array in zip(request.keep, kept, strict=True)
     )
-    # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
-    shown = valid if request.masked_output == "zero" else _any_so_far(valid, reverse, xp)
+    shown = shown_steps(request, valid, reverse)
     return xp.where(shown, output, xp.zeros_like(output)), final, kept
 
 
-def _make_body(
-    step: Step, start: State, keep: tuple[str, ...], *, has_valid: bool, has_episodes: bool, xp: Namespace
-) -> Body:
-    """
-    Return the body of the loop over time.
+def start_of(z: Array, weights: CellWeights, state: State | None, xp: Namespace) -> State:
+    """Return the state that a direction starts from, of the batch's size; z is as `project_input` returns it."""
+    zeros = zero_state(z[0, :, :], weights, xp)
+    # Adding zeros broadcasts a state of batch size 1.
+    return zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])
 
-    The carry is the state and, where there are episodes, the number of the one that it belongs to.
-    """
 
-    def plain(carry: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
+def shown_steps(request: Request, valid: Array, reverse: bool) -> Array:
+    """Tell at which steps the output is the hidden state; elsewhere it is zero."""
+    # The state was held where a step is not valid: from the first valid one on, that is what "hold" wants.
+    return valid if request.masked_output == "zero" else _any_so_far(valid, reverse, request.xp)
+
+
+def _make_plain_body(step: Step) -> Body:
+    """Return the body of a loop over time that has nothing but the projected input."""
+
+    def body(carry: Arrays, inputs: Inputs) -> tuple[Arrays, Arrays]:
         h, c, *_ = step(inputs[0], (carry[0], carry[1]))
         return (h, c), (h,)
 
-    def body(carry: Arrays, inputs: Arrays) -> tuple[Arrays, Arrays]:
-        z, *rest = inputs
+    return body
+
+
+def _make_body(step: Step, start: State, keep: tuple[str, ...], hidden: Array | None, xp: Namespace) -> Body:
+    """
+    Return the body of the loop over time.
+
+    The carry is the state and, where there are episodes, the number of the one that it belongs to; the inputs are the
+    projected input, whether the step is valid, its episode, and the shares of h and c that zoneout lets stay.
+    """
+
+    def body(carry: Arrays, inputs: Inputs) -> tuple[Arrays, Arrays]:
+        z, valid, episode, zoneout_h, zoneout_c = inputs
         h, c = carry[:2]
-        if has_episodes:
-            is_new = rest[-1] != carry[2]
+        if episode is not None:
+            is_new = episode != carry[2]
             h, c = xp.where(is_new, start[0], h), xp.where(is_new, start[1], c)
-        moment = step(z, (h, c))
-        after: Arrays = (moment.h, moment.c, *(rest[-1:] if has_episodes else ()))
-        if has_valid:
-            after = tuple(xp.where(rest[0], new, old) for new, old in zip(after, carry, strict=True))
+        moment = step(z, (h if hidden is None else h * hidden, c))
+        moment = moment._replace(h=_stay(zoneout_h, h, moment.h), c=_stay(zoneout_c, c, moment.c))
+        after: Arrays = (moment.h, moment.c, *(() if episode is None else (episode,)))
+        if valid is not None:
+            after = tuple(xp.where(valid, new, old) for new, old in zip(after, carry, strict=True))
             moment = moment._replace(h=after[0], c=after[1])
         return after, (after[0], *(getattr(moment, name) for name in keep))
 
-    return body if has_valid or has_episodes or keep else plain
+    return body
+
+
+def _stay(share: Array | None, old: Array, new: Array) -> Array:
+    """Return the state of which a share stayed what it was."""
+    return new if share is None else share * old + (1.0 - share) * new
 
 
 def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:
@@ -291,6 +365,17 @@ def _any_so_far(valid: Array, reverse: bool, xp: Namespace) -> Array:
 def _row(state: State, row: int) -> State:
     """Return the state of one layer in one direction."""
     return state[0][row, :, :], state[1][row, :, :]
+
+
+def _noise_row(noise: Noise | None, row: int) -> DirectionNoise | None:
+    """Return the noise of one layer in one direction, None where it has none."""
+    if noise is None or all(array is None for array in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
+        return None
+    return DirectionNoise(
+        hidden=None if noise.hidden is None else noise.hidden[row, :, :],
+        zoneout_h=None if noise.zoneout_h is None else noise.zoneout_h[row, :, :, :],
+        zoneout_c=None if noise.zoneout_c is None else noise.zoneout_c[row, :, :, :],
+    )
 
 
 def _joined(weights: CellWeights, xp: Namespace) -> CellWeights:

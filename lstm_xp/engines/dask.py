@@ -27,9 +27,9 @@ from lstm_xp.engines._request import Request, Result
 _Path: TypeAlias = tuple[int | str, ...]
 
 
-def supports(_request: Request) -> str | None:
-    """Return None: it does everything on Dask's arrays."""
-    return None
+def supports(request: Request) -> str | None:
+    """Return why it cannot run a request, or None."""
+    return None if request.noise is None else "it has no `noise`"
 
 
 def run(request: Request) -> Result:

@@ -28,11 +28,15 @@ from lstm_xp._cell import State
 from lstm_xp._options import CellOptions
 from lstm_xp._typing import Array
 from lstm_xp._weights import CellWeights, Layers, total_bias
-from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result, Stepper
 from lstm_xp.engines._stack import States, make_advance, run_stacked, stepper_of
 
 # Elements of weights: so few that calls count more than products, so many that they do not fit into a cache.
 SMALL, LARGE = 2**12, 2**20
+
+# What of a request is arrays, and what is left of it without them.
+_ARRAYS = ("x", "weights", "state", "lengths", "mask", "reset", "noise")
+_WITHOUT: dict[str, Any] = dict.fromkeys(_ARRAYS)
 
 
 def supports(_request: Request) -> str | None:
@@ -42,10 +46,38 @@ def supports(_request: Request) -> str | None:
 
 def run(request: Request) -> Result:
     """Run a request."""
-    arrays = {name: getattr(request, name) for name in ("x", "weights", "state", "lengths", "mask", "reset")}
-    without: dict[str, Any] = dict.fromkeys(arrays)
-    result: Result = _run(arrays, request._replace(**without))
+    arrays = {name: getattr(request, name) for name in _ARRAYS}
+    result: Result = _run(arrays, request._replace(**_WITHOUT))
     return result
+
+
+def run_vjp(request: Request) -> tuple[Result, Pullback]:
+    """Run a request; return its result and its pullback, which is JAX's own."""
+    xp, cell, batch = request.xp, request.weights[0][0], request.x.shape[1]
+    rows = len(request.weights) * len(request.options)
+    shapes = [(rows, batch, size) for size in (cell.weight_hh.shape[1], cell.weight_hh.shape[0] // 4)]
+    # Of each row its own, whoever gave it.
+    given = (None, None) if request.state is None else request.state
+    state = tuple(
+        xp.zeros(shape, dtype=request.x.dtype) if array is None else xp.broadcast_to(array, shape)
+        for array, shape in zip(given, shapes, strict=True)
+    )
+    constants = {name: getattr(request, name) for name in ("lengths", "mask", "reset", "noise")}
+
+    def forward(x: Array, weights: Layers, state: State) -> Result:
+        arrays = constants | {"x": x, "weights": weights, "state": state}
+        result: Result = _run(arrays, request._replace(**_WITHOUT, pullback=False))
+        return result
+
+    result, vjp = jax.vjp(forward, request.x, request.weights, state)
+
+    def pullback(cotangents: Cotangents) -> Gradients:
+        given = zip(cotangents, result, strict=False)
+        d_result = Result(*(jnp.zeros_like(like) if d is None else d for d, like in given))
+        d_x, d_weights, d_state = vjp(d_result)
+        return Gradients(d_x, d_weights, *d_state)
+
+    return result, pullback
 
 
 # Compiled as a whole, so that a call outside of the caller's own jit is not a new scan, compiled anew, each time.

@@ -80,6 +80,8 @@ def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
     if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
+    if request.noise is not None and any(array is not None for array in request.noise[1:5]):
+        return "it has no noise between layers nor on the recurrent state"
     for options in request.options:
         if options.activations != DEFAULT.activations:
             return "it has no activations but sigmoid and tanh"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
 
-from lstm_xp._namespace import unstack, without_autocast, without_grad
+from lstm_xp._namespace import without_autocast, without_grad
 from lstm_xp._typing import Array
-from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines._stack import Arrays, Body, States, make_advance, run_stacked, stepper_of
+from lstm_xp.engines._request import Pullback, Request, Result, Stepper
+from lstm_xp.engines._stack import Arrays, Body, Inputs, States, make_advance, run_stacked, stepper_of
+from lstm_xp.engines._stack_vjp import run_stacked_vjp, steps_of
 
 
 def supports(_request: Request) -> str | None:
@@ -17,9 +18,8 @@ def run(request: Request) -> Result:
     """Run a request."""
     xp = request.xp
 
-    def loop(step: Body, carry: Arrays, xs: Arrays, reverse: bool) -> tuple[Arrays, Arrays]:
-        # unstack, not x[t]: the gradient of T indexings in torch is T arrays of full size.
-        steps = list(zip(*(unstack(array, xp) for array in xs), strict=True))
+    def loop(step: Body, carry: Arrays, xs: Inputs, reverse: bool) -> tuple[Arrays, Arrays]:
+        steps = steps_of(xs, xp)
         ys = []
         for inputs in reversed(steps) if reverse else steps:
             carry, y = step(carry, inputs)
@@ -27,6 +27,11 @@ def run(request: Request) -> Result:
         return carry, tuple(xp.stack(column, axis=0) for column in zip(*(ys[::-1] if reverse else ys), strict=True))
 
     return run_stacked(request, loop)
+
+
+def run_vjp(request: Request) -> tuple[Result, Pullback]:
+    """Run a request; return its result and its pullback, from the equations' derivative."""
+    return run_stacked_vjp(request, run)
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:

@@ -13,7 +13,7 @@ from lstm_xp._namespace import without_autocast
 from lstm_xp._options import is_neutral
 from lstm_xp._weights import CellWeights, Layers, total_bias
 from lstm_xp.engines import standard
-from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result, Stepper
 from lstm_xp.engines._stack import States, stepper_of
 
 State: TypeAlias = tuple[Tensor, Tensor]
@@ -80,6 +80,8 @@ def supports(request: Request) -> str | None:
         return "torch's kernel tells a projection by its size, which is that of the cell"
     if request.mask is not None:
         return "torch's kernel has no `mask`"
+    if request.noise is not None and any(array is not None for array in request.noise[2:5]):
+        return "torch's kernel has no noise on the recurrent state"
     if request.keep and not (request.lengths is None and request.reset is None):
         return (
             "what torch's kernel does not tell is worked out from its output, which has no padding and no `reset` then"
@@ -94,7 +96,10 @@ def supports(request: Request) -> str | None:
         array = getattr(request, name)
         if array is not None and not _has_visible_values(array):
             return f"torch packs only by `{name}` whose values it sees: on the CPU, neither traced nor transformed"
-    if request.reset is not None and torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if request.pullback and torch._C._are_functorch_transforms_active():
+        return "torch's autograd would cut off the derivatives that one of torch.func's transforms asks for"
+    differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    if request.reset is not None and (differentiated or request.pullback):
         time, batch, _ = request.x.shape
         if time * batch * cell.weight_hh.shape[1] >= LARGE:
             return "the gradient of torch's kernel for packed episodes is slower than the loop where there are so many"
@@ -115,6 +120,8 @@ def run(request: Request) -> Result:
     Result
         The output, the final states and the trace.
     """
+    if request.noise is not None and request.noise.between is not None:
+        return _run_layers(request, request.noise.between)
     if request.keep:
         return _run_traced(request)
     x = request.x
@@ -164,6 +171,68 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
     stepper = stepper_of(advance, request.xp, batched=True)
     # The kernel knows batches only.
     return stepper if batched else stepper._replace(push=lambda x: stepper.push(x[None])[0])
+
+
+def run_vjp(request: Request) -> tuple[Result, Pullback]:
+    """
+    Run a request; return its result and its pullback, by torch's own autograd.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+
+    Returns
+    -------
+    result : Result
+        The output and the final states, detached.
+    pullback : callable
+        The derivative.
+    """
+
+    def leaf(tensor: Tensor) -> Tensor:
+        return tensor.detach().requires_grad_()
+
+    with torch.enable_grad():
+        x, (h_0, c_0) = leaf(request.x), map(leaf, _initial_state(request))
+        weights = tuple(
+            tuple(CellWeights(*(None if w is None else leaf(w) for w in cell)) for cell in layer)
+            for layer in request.weights
+        )
+        result = run(request._replace(x=x, weights=weights, state=(h_0, c_0)))
+    outputs = [result.output, result.h_n, result.c_n]
+    leaves = [x, h_0, c_0, *(w for layer in weights for cell in layer for w in cell if w is not None)]
+
+    def pullback(cotangents: Cotangents) -> Gradients:
+        # Some of all, lest there be nothing to differentiate.
+        d_outputs = [torch.zeros_like(a) if d is None else d for a, d in zip(outputs, cotangents, strict=True)]
+        found = torch.autograd.grad(outputs, leaves, d_outputs, retain_graph=True, allow_unused=True)
+        given = [torch.zeros_like(a) if d is None else d for a, d in zip(leaves, found, strict=True)]
+        d_x, d_h, d_c, *d_weights = given
+        flat = iter(d_weights)
+        d_layers = tuple(
+            tuple(CellWeights(*(None if w is None else next(flat) for w in cell)) for cell in layer)
+            for layer in weights
+        )
+        return Gradients(d_x, d_layers, d_h, d_c)
+
+    return Result(*(a.detach() for a in outputs)), pullback
+
+
+def _run_layers(request: Request, between: Tensor) -> Result:
+    """Run layer after layer, with noise between them."""
+    x, directions, results = request.x, len(request.options), []
+    for k, layer in enumerate(request.weights):
+        rows = slice(k * directions, (k + 1) * directions)
+        state = None if request.state is None else (request.state[0][rows], request.state[1][rows])
+        results.append(run(request._replace(x=x, weights=(layer,), state=state, noise=None)))
+        if k < len(request.weights) - 1:
+            x = results[-1].output * between[k]
+    h_n, c_n = (torch.cat([result[which] for result in results]) for which in (1, 2))
+    if not request.keep:
+        return Result(results[-1].output, h_n, c_n)
+    trace = {name: sum(((result.trace or {})[name] for result in results), ()) for name in request.keep}
+    return Result(results[-1].output, h_n, c_n, trace)
 
 
 class _Packing(NamedTuple):
