@@ -241,15 +241,18 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
             return xp.sum(array, axis=steps)
 
         d_sum = pull_z(slopes, inner.z)
-        d_x = d_sum
-        d_norms = []
+        d_x, d_norm = d_sum, None
         if norm is not None:
-            if values.x_scaled is not None:
-                d_norms.append((inner.z, values.x_scaled))
+            normalised = [(inner.z, slopes.z_scaled), (inner.normed, slopes.c_scaled)]
+            if joint:
+                normalised = [(inner.z, values.x_scaled), *normalised]
                 d_x = _unscale(norm[0, of_x] * inner.z, values.x_scaled, values.x_deviation, xp)
-            d_norms += [(inner.z, slopes.z_scaled), (inner.normed, slopes.c_scaled)]
-        seen = (values.c, values.c, values.seen)
-        d_i, d_f, _, d_o = _four(inner.z, n)
+            d_gamma = xp.concat([total(d * scaled) for d, scaled in normalised])
+            d_norm = xp.stack([d_gamma, xp.concat([total(d) for d, _ in normalised])])
+        d_peephole = None
+        if weights.peephole is not None:
+            d_i, d_f, _, d_o = _four(inner.z, n)
+            d_peephole = xp.stack([total(d_i * values.c), total(d_f * values.c), total(d_o * values.seen)])
         d_weights = CellWeights(
             weight_ih=xp.tensordot(d_x, values.x, axes=(steps, steps)),
             weight_hh=xp.tensordot(d_sum, values.h, axes=(steps, steps)),
@@ -257,17 +260,8 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
             bias_ih=None if weights.bias_ih is None else total(inner.z),
             bias_hh=None if weights.bias_hh is None else total(inner.z),
             weight_hr=None if w_hr is None else xp.tensordot(inner.projected, values.hidden, axes=(steps, steps)),
-            peephole=None
-            if weights.peephole is None
-            else xp.stack([total(d * c) for d, c in zip((d_i, d_f, d_o), seen, strict=True)]),
-            norm=None
-            if norm is None
-            else xp.stack(
-                [
-                    xp.concat([total(d * scaled) for d, scaled in d_norms]),
-                    xp.concat([total(d) for d, _ in d_norms]),
-                ]
-            ),
+            peephole=d_peephole,
+            norm=d_norm,
         )
         return xp.tensordot(d_x, w_ih, axes=((d_x.ndim - 1,), (0,))), d_weights
 

@@ -53,7 +53,8 @@ class LSTM:
     batch_first : bool, optional
         Whether input and output are (batch, time, features). The states never are.
     dropout : float, optional
-        Torch's dropout between layers. It is kept and has no effect here: this is inference.
+        Torch's dropout between layers: the rate at which `draw_noise` drops. A call without noise has none, as torch in
+        eval mode.
     bidirectional : bool, optional
         Whether each layer also runs backward.
     proj_size : int, optional
@@ -315,10 +316,12 @@ class LSTM:
 
         Parameters
         ----------
-        x, state, lengths, mask, reset, noise, threads, remat
+        x, state, lengths, mask, reset, noise
             As in `lstm_xp.lstm_vjp`.
         engine : str, optional
             Who computes; the LSTM's own setting if absent.
+        threads, remat
+            As in `lstm_xp.lstm_vjp`.
 
         Returns
         -------

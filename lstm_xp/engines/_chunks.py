@@ -48,7 +48,7 @@ def run_in_chunks(request: Request, run: Run, run_vjp: RunVjp, length: int) -> t
         x = layer_input(request, k, features, valid)
         both = [_run_one_way(_direction(request, k, d, x), run, run_vjp, length) for d in range(2)]
         features = xp.concat([result.output for result, _ in both], axis=2)
-        results += [result for result, _ in both]
+        results.extend(result for result, _ in both)
         pullbacks.append([pullback for _, pullback in both])
     h_n, c_n = (xp.concat([result[which] for result in results], axis=0) for which in (1, 2))
 
