@@ -22,12 +22,15 @@ The transposed normalisation is, with :math:`\hat v = (v - \bar v)/s`, the mean 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from lstm_xp._cell import State, make_cell, peep, peepholes, project_input, standardise
-from lstm_xp._options import CellOptions, activation_function, activation_slope, clip_slope
+from lstm_xp._options import DEFAULT, CellOptions, activation_function, activation_slope, clip_function, clip_slope
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights
+
+# i, f, g and o, after their activations.
+Gates: TypeAlias = tuple[Array, Array, Array, Array]
 
 
 class Slopes(NamedTuple):
@@ -118,7 +121,8 @@ class CellVjp(NamedTuple):
     Parameters
     ----------
     linearise : callable
-        ``linearise(x, h, c) -> (Slopes, Values)``: of the input and the state before a step, of any number of steps.
+        ``linearise(x, h, c, gates) -> (Slopes, Values)``: of the input, the state before a step and the gates, of any
+        number of steps. Gates that are None are made again.
     pull : callable
         ``pull(slopes, d_h, d_c) -> ((d_h, d_c), Inner)``: one step backward, from the derivatives by the new states to
         those by the old ones.
@@ -126,7 +130,7 @@ class CellVjp(NamedTuple):
         ``gather(slopes, values, inner) -> (d_x, d_weights)``: of any number of steps.
     """
 
-    linearise: Callable[[Array, Array, Array], tuple[Slopes, Values]]
+    linearise: Callable[[Array, Array, Array, Gates | None], tuple[Slopes, Values]]
     pull: Callable[[Slopes, Array, Array], tuple[State, Inner]]
     gather: Callable[[Slopes, Values, Inner], tuple[Array, CellWeights]]
 
@@ -150,7 +154,7 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
         Its three parts.
     """
     cell = make_cell(weights, options, xp)
-    squash = activation_function(options.activations[2], xp)
+    squash, bound_cell = activation_function(options.activations[2], xp), clip_function(options.clip_cell, xp)
     gate_slope, candidate_slope, squash_slope = (activation_slope(spec, xp) for spec in options.activations)
     clip_gates, clip_cell, clip_proj = (
         clip_slope(bound, xp) for bound in (options.clip_gates, options.clip_cell, options.clip_proj)
@@ -162,10 +166,14 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
     # The columns of the normalisation's weights: for the input, for the hidden state or the sum, for the cell state.
     of_x, of_z, of_c = _columns(n, joint)
 
-    def linearise(x: Array, h: Array, c: Array) -> tuple[Slopes, Values]:
-        z = cell.add_up(project_input(x, weights, options, xp), h)
-        _, new, i, f, g, o = cell.activate(z, c)
-        raw, shown = f * c + i * g, new
+    def linearise(x: Array, h: Array, c: Array, gates: Gates | None) -> tuple[Slopes, Values]:
+        # The pre-activations: those with peepholes in the end. Where slopes do not look at them, there are none.
+        v_i = v_f = v_g = v_o = z = None
+        if gates is None or not gates_tell_slopes(options):
+            z = cell.add_up(project_input(x, weights, options, xp), h)
+            gates = cell.activate(z, c)[2:]
+        i, f, g, o = gates
+        raw = f * c + i * g
         x_scaled = x_deviation = z_scaled = z_deviation = c_scaled = c_deviation = None
         if norm is not None:
             from_x, from_h = xp.tensordot(x, w_ih, axes=((x.ndim - 1,), (1,))), h @ xp.matrix_transpose(w_hh)
@@ -174,21 +182,25 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
                 z_scaled, z_deviation = standardise(from_h, options, xp)
             else:
                 z_scaled, z_deviation = _standardise_each(from_x + from_h, n, options, xp)
-            c_scaled, c_deviation = standardise(raw if carry else new, options, xp)
+            c_scaled, c_deviation = standardise(raw if carry else bound_cell(raw), options, xp)
             normed = norm[0, of_c] * c_scaled + norm[1, of_c]
-            raw, shown = (normed, new) if carry else (raw, normed)
+            raw = normed if carry else raw
+        new = bound_cell(raw)
+        shown = new if norm is None or carry else normed
         y = squash(shown)
         seen, hidden = new if late else c, o * y
+        if z is not None:
+            v_i, v_f, v_g, v_o = _four(z, n)
+            v_i, v_f, v_o = peep(p_i, v_i, c), peep(p_f, v_f, c), peep(p_o, v_o, seen)
 
-        def slope(of: Callable[[Array, Array], Array], z: Array, gate: Array) -> Array:
-            return _times(of(z, gate), clip_gates(z))
+        def slope(of: Callable[[Any, Array], Array], v: Array | None, gate: Array) -> Array:
+            return of(v, gate) if v is None else _times(of(v, gate), clip_gates(v))
 
-        z_i, z_f, z_g, z_o = _four(z, n)
         slopes = Slopes(
-            i=slope(gate_slope, peep(p_i, z_i, c), i) * (g - c if options.coupled else g),
-            f=None if options.coupled else slope(gate_slope, peep(p_f, z_f, c), f) * c,
-            g=slope(candidate_slope, z_g, g) * i,
-            o=slope(gate_slope, peep(p_o, z_o, seen), o) * y,
+            i=slope(gate_slope, v_i, i) * (g - c if options.coupled else g),
+            f=None if options.coupled else slope(gate_slope, v_f, f) * c,
+            g=slope(candidate_slope, v_g, g) * i,
+            o=slope(gate_slope, v_o, o) * y,
             c=squash_slope(shown, y) * o,
             kept=f,
             clip_cell=clip_cell(raw),
@@ -266,6 +278,11 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
         return xp.tensordot(d_x, w_ih, axes=((d_x.ndim - 1,), (0,))), d_weights
 
     return CellVjp(linearise, pull, gather)
+
+
+def gates_tell_slopes(options: CellOptions) -> bool:
+    """Tell whether the slopes of the gates follow from the gates: those of a sigmoid and a tanh without bounds do."""
+    return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None
 
 
 def _times(array: Array, slope: Array | None) -> Array:

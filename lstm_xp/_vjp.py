@@ -133,7 +133,7 @@ def lstm_cell_vjp(
     with without_autocast(x):
         z = project_input(x, weights, options, own_xp)
         start = zero_state(z, weights, own_xp) if given is None else given
-        h, c, *_ = make_step(weights, options, own_xp)(z, start)
+        h, c, *gates = make_step(weights, options, own_xp)(z, start)
 
     def pullback(d_h: Any = None, d_c: Any = None) -> tuple[Array, CellWeights, tuple[Array, Array]]:
         libraries = None if xp is not None else accepted_libraries(x, own_xp)
@@ -145,10 +145,10 @@ def lstm_cell_vjp(
             ends.append(own_xp.zeros_like(like) if d is None else join(d, own_xp))
         with without_autocast(x):
             # With a batch axis, over which sums are taken.
-            arrays = [own_xp.expand_dims(a, axis=0) for a in (x, *start, *ends)]
+            row, h_0, c_0, d_h, d_c, i, f, g, o = (own_xp.expand_dims(a, axis=0) for a in (x, *start, *ends, *gates))
             cell = make_cell_vjp(weights, options, own_xp)
-            slopes, values = cell.linearise(*arrays[:3])
-            d_state, inner = cell.pull(slopes, *arrays[3:])
+            slopes, values = cell.linearise(row, h_0, c_0, (i, f, g, o))
+            d_state, inner = cell.pull(slopes, d_h, d_c)
             d_x, d_weights = cell.gather(slopes, values, inner)
             summed = zip(d_state, given or start, strict=True)
             d_start = tuple(_summed_to(d[0, ...], tuple(a.shape), own_xp) for d, a in summed)

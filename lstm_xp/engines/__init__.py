@@ -69,6 +69,8 @@ _ENGINES = {
     "numba": _Engine("numpy", ("numba", "scipy"), auto=False, threads=True, warms_up=True),
     "jax": _Engine("jax.numpy", ("jax",)),
     "torch": _Engine("torch", ("torch",), load=_load_torch),
+    # By name only: its derivative cannot be differentiated again.
+    "bptt": _Engine("torch", ("torch",), auto=False),
     "dask": _Engine("dask.array", ("dask",)),
 }
 

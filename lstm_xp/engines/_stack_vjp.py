@@ -1,8 +1,8 @@
 """
 Backpropagation through time: from the derivative of one cell to that of a whole network, on any library.
 
-What is kept of the forward pass are the hidden and cell states. All else that a step multiplies by on its way back
-follows from the states before it, of many steps at once.
+What is kept of the forward pass are the states and gates. All else that a step multiplies by on its way back follows
+from those, of many steps at once.
 """
 
 from __future__ import annotations  # torch.compile cannot trace the annotations of inner functions
@@ -11,8 +11,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from lstm_xp._cell import State
-from lstm_xp._cell_vjp import CellVjp, Inner, Slopes, make_cell_vjp
+from lstm_xp._cell import Moment, State
+from lstm_xp._cell_vjp import CellVjp, Inner, Slopes, gates_tell_slopes, make_cell_vjp
 from lstm_xp._checks import is_known
 from lstm_xp._namespace import unstack
 from lstm_xp._typing import Array, Namespace
@@ -31,7 +31,7 @@ from lstm_xp.engines._stack import (
 )
 
 # Elements of the pre-activations of the steps that are linearised at once: what is made of them is to fit into a cache.
-CHUNK = 2**18
+CHUNK = 2**20
 
 
 def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple[Result, Pullback]:
@@ -52,8 +52,9 @@ def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple
     pullback : callable
         The derivative.
     """
-    result = run(request._replace(keep=("h", "c"), pullback=False))
-    h, c = (result.trace or {}).values()
+    with_gates = all(map(gates_tell_slopes, request.options))
+    result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))
+    h, c, *gates = (result.trace or {}).values()
     valid, episode = valid_steps(request), episodes(request)
     xp, rows = request.xp, len(request.weights) * len(request.options)
 
@@ -65,7 +66,8 @@ def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple
             x, d_inputs, d_layer = layer_input(request, k, below, valid), [], []
             for d, part in enumerate(directions(request, k)):
                 row, size = k * len(request.options) + d, h[k][d].shape[2]
-                kept = _Kept(x, valid, _begins(valid, episode, part.reverse, xp), h[k][d], c[k][d])
+                begins = _begins(valid, episode, part.reverse, xp)
+                kept = _Kept(x, valid, begins, h[k][d], c[k][d], tuple(gate[k][d] for gate in gates))
                 d_own = None if d_output is None else d_output[:, :, d * size : (d + 1) * size]
                 if d_own is not None and valid is not None:
                     # Whatever stands at a step that shows no state, NaN even, counts nothing.
@@ -106,6 +108,8 @@ class _Kept(NamedTuple):
         Before which steps the state became the initial one again.
     h, c : array, shape (time, batch, size)
         The states after each step.
+    gates : tuple of array
+        The gates of each step, or none.
     """
 
     x: Array
@@ -113,6 +117,7 @@ class _Kept(NamedTuple):
     begins: Array | None
     h: Array
     c: Array
+    gates: tuple[Array, ...]
 
 
 def _pull_direction(
@@ -131,7 +136,9 @@ def _pull_direction(
         x, valid, begins = (_at(array, times) for array in (kept.x, kept.valid, kept.begins))
         h = _before(kept.h, start[0], times, begins, part.reverse, xp)
         c = _before(kept.c, start[1], times, begins, part.reverse, xp)
-        slopes, values = cell.linearise(x, h if noise is None or noise.hidden is None else h * noise.hidden, c)
+        h = h if noise is None or noise.hidden is None else h * noise.hidden
+        gates = tuple(gate[times, :, :] for gate in kept.gates)
+        slopes, values = cell.linearise(x, h, c, (gates[0], gates[1], gates[2], gates[3]) if gates else None)
         zoneouts = (None, None) if noise is None else (_at(noise.zoneout_h, times), _at(noise.zoneout_c, times))
         steps = steps_of((*slopes, _at(d_output, times), valid, begins, *zoneouts), xp)
         inner = []

@@ -35,7 +35,7 @@ _lstm_cell = torch.lstm_cell
 _TENSORS = (Tensor, torch.nn.Parameter, FakeTensor)
 
 
-def _is_transformed() -> bool:
+def is_transformed() -> bool:
     """Tell whether this runs within a transform for which the kernel has no rule: all but reverse-mode gradients."""
     if forward_ad._current_level >= 0:
         return True
@@ -90,7 +90,7 @@ def supports(request: Request) -> str | None:
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
             return f"torch's kernel may not know a {type(tensor).__name__}"
-    if _is_transformed():
+    if is_transformed():
         return "torch's kernel has no rule for torch.func's transforms other than grad, nor for forward-mode gradients"
     for name in ("lengths", "reset"):
         array = getattr(request, name)
