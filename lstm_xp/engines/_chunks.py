@@ -43,7 +43,8 @@ def run_in_chunks(request: Request, run: Run, run_vjp: RunVjp, length: int) -> t
     if len(request.options) == 1:
         return _run_one_way(request, run, run_vjp, length)
     xp, valid = request.xp, valid_steps(request)
-    features, results, pullbacks = request.x, [], []
+    features, pullbacks = request.x, []
+    results: list[Result] = []
     for k in range(len(request.weights)):
         x = layer_input(request, k, features, valid)
         both = [_run_one_way(_direction(request, k, d, x), run, run_vjp, length) for d in range(2)]

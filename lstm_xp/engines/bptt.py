@@ -55,18 +55,13 @@ def run(request: Request) -> Result:
     Result
         The output and the final states.
     """
-    # One list for autograd: input, state and weights, None where there is none.
-    flat = [
-        request.x,
-        *(request.state or (None, None)),
-        *(w for layer in request.weights for cell in layer for w in cell),
-    ]
-    output, h_n, c_n = _Bptt.apply(request, *flat)
+    weights = (weight for layer in request.weights for cell in layer for weight in cell)
+    output, h_n, c_n = _Bptt.apply(request, request.x, *(request.state or (None, None)), *weights)
     return Result(output, h_n, c_n)
 
 
-class _Bptt(torch.autograd.Function):
-    """A request as one operation."""
+class _Bptt(torch.autograd.Function):  # type: ignore[misc]
+    """A request as one operation, of its input, state and weights; None where there is none."""
 
     @staticmethod
     def forward(ctx: Any, request: Request, *flat: Tensor | None) -> tuple[Tensor, ...]:
@@ -77,7 +72,7 @@ class _Bptt(torch.autograd.Function):
         return tuple(array.clone() for array in result[:3])
 
     @staticmethod
-    @once_differentiable
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         given = ctx.saved_tensors  # torch refuses, if one was written into in the meantime
         gradients = ctx.pullback(Cotangents(*cotangents))
