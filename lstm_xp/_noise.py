@@ -159,6 +159,9 @@ def draw_noise(
     ((1, 7, 3, 4), (2, 3, 4))
     >>> output, state = net(np.ones((7, 3, 5), np.float32), noise=noise)
     """
+    if not hasattr(net, "_network"):
+        msg = f"`net` is {describe(net)}, expected LSTM"
+        raise TypeError(msg)
     if not isinstance(rng, np.random.Generator):
         msg = f"`rng` is {describe(rng)}, expected numpy.random.Generator"
         raise TypeError(msg)
@@ -176,8 +179,8 @@ def draw_noise(
     }
     network = net._network
     like = network.first_array
-    if is_tracer(like):
-        msg = "`net` has weights that JAX is tracing: masks that are drawn there are the same at every call"
+    if is_tracer(1.0 * like[:1, :1]):  # whatever is computed is a tracer where JAX is tracing
+        msg = "JAX is tracing a function: masks that are drawn there are the same at every call, pass them in"
         raise TypeError(msg)
 
     def draw(name: str, rate: float, shape: tuple[int, ...]) -> Array:

@@ -179,9 +179,10 @@ def select_engine(
     engine: str = "auto",
     threads: int = 1,
     keep: tuple[str, ...] = (),
+    pullback: bool = False,
 ) -> Choice:
     """
-    Tell which engine `lstm`, or `trace`, would take for the same arguments, and why.
+    Tell which engine `lstm`, `trace` or `lstm_vjp` would take for the same arguments, and why.
 
     Parameters
     ----------
@@ -189,6 +190,8 @@ def select_engine(
         As in `lstm`. Nothing is computed.
     keep : tuple of str, optional
         As in `trace`.
+    pullback : bool, optional
+        Whether the pullback is wanted, too, as from `lstm_vjp`.
 
     Returns
     -------
@@ -210,7 +213,8 @@ def select_engine(
     """
     network = read_network(weights)
     settings = Settings(batch_first=batch_first, masked_output=masked_output, reverse=reverse, options=options)
-    request, _ = make_request(network, settings, Call(x, state, lengths, mask, reset, noise, engine, threads), keep)
+    call = Call(x, state, lengths, mask, reset, noise, engine, threads)
+    request, _ = make_request(network, settings, call, keep, pullback=pullback)
     return engines.explain(request, engine)
 
 
