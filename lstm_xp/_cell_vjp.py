@@ -30,7 +30,7 @@ from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights
 
 # i, f, g and o, after their activations.
-Gates: TypeAlias = tuple[Array, Array, Array, Array]
+Gates: TypeAlias = tuple[Array, ...]
 
 
 class Slopes(NamedTuple):

@@ -120,11 +120,21 @@ class _Kept(NamedTuple):
     gates: tuple[Array, ...]
 
 
+class _Backward(NamedTuple):
+    """The derivatives by the state and, where there are episodes, by the one that the later ones began with."""
+
+    h: Array
+    c: Array
+    start_h: Array | None = None
+    start_c: Array | None = None
+
+
 def _pull_direction(
     part: Direction, kept: _Kept, d_output: Array | None, ends: Inputs, xp: Namespace
 ) -> tuple[Array, CellWeights, State]:
     """Go back through one layer in one direction; return the derivatives by its input, weights and initial state."""
-    cell, noise = make_cell_vjp(part.weights, part.options, xp), part.noise
+    cell = make_cell_vjp(part.weights, part.options, xp)
+    hidden, *zoneouts = part.noise or (None, None, None)
     # As much of what `project_input` returns as is looked at for a state: its batch, dtype and device.
     start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)
     zeros = tuple(xp.zeros_like(array) for array in start)
@@ -136,34 +146,23 @@ def _pull_direction(
         x, valid, begins = (_at(array, times) for array in (kept.x, kept.valid, kept.begins))
         h = _before(kept.h, start[0], times, begins, part.reverse, xp)
         c = _before(kept.c, start[1], times, begins, part.reverse, xp)
-        h = h if noise is None or noise.hidden is None else h * noise.hidden
-        gates = tuple(gate[times, :, :] for gate in kept.gates)
-        slopes, values = cell.linearise(x, h, c, (gates[0], gates[1], gates[2], gates[3]) if gates else None)
-        zoneouts = (None, None) if noise is None else (_at(noise.zoneout_h, times), _at(noise.zoneout_c, times))
-        steps = steps_of((*slopes, _at(d_output, times), valid, begins, *zoneouts), xp)
+        gates = tuple(gate[times, :, :] for gate in kept.gates) if kept.gates else None
+        slopes, values = cell.linearise(x, h if hidden is None else h * hidden, c, gates)
+        shares = (_at(share, times) for share in zoneouts)
+        steps = steps_of((*slopes, _at(d_output, times), valid, begins, *shares), xp)
         inner = []
         for inputs in steps if part.reverse else reversed(steps):
-            state, made = _pull_step(cell, state, inputs, None if noise is None else noise.hidden, xp)
+            state, made = _pull_step(cell, state, inputs, hidden, xp)
             inner.append(made)
         columns = zip(*(inner if part.reverse else reversed(inner)), strict=True)
-        d_x, d_some = cell.gather(
-            slopes, values, Inner(*(None if column[0] is None else xp.stack(column) for column in columns))
-        )
+        stacked = Inner(*(None if column[0] is None else xp.stack(column) for column in columns))
+        d_x, d_some = cell.gather(slopes, values, stacked)
         d_xs.append(d_x)
         d_weights = d_some if d_weights is None else CellWeights(*map(_plus, d_weights, d_some))
     if state.start_h is not None and state.start_c is not None:
         state = _Backward(state.h + state.start_h, state.c + state.start_c)
     assert d_weights is not None  # noqa: S101 (there is at least one step)
     return xp.concat(d_xs if part.reverse else d_xs[::-1], axis=0), d_weights, (state.h, state.c)
-
-
-class _Backward(NamedTuple):
-    """The derivatives by the state and, where there are episodes, by the one that the later ones began with."""
-
-    h: Array
-    c: Array
-    start_h: Array | None = None
-    start_c: Array | None = None
 
 
 def _pull_step(
