@@ -496,6 +496,12 @@ def prepare_back(weights: CellWeights, _options: CellOptions, batch: int) -> Pre
 Walk: TypeAlias = Callable[[slice, Array], tuple[Array, Array | None]]
 
 
+def length_of_round(steps: StepsBack) -> int:
+    """Return how many steps of the way back are taken at once."""
+    batch, n = steps.c.shape
+    return min(len(steps.x), max(1, BUFFER_BACK // (6 * n * batch), DEEP // batch))
+
+
 def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
     """
     Go back through one layer in one direction, in as many rounds as the buffer wants.
@@ -510,7 +516,7 @@ def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
         Goes back over those of a round.
     """
     (time, batch, _), size, sums = steps.x.shape, steps.h.shape[1], steps.sums
-    length = min(time, max(1, BUFFER_BACK // (6 * steps.c.size), DEEP // batch))
+    length = length_of_round(steps)
     d_h = np.empty((length, size, batch), steps.h.dtype)
     ones = np.ones(length * batch, steps.h.dtype)
     for stop in range(time, 0, -length):
@@ -540,7 +546,7 @@ def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> Non
     """Go back through one layer in one direction."""
     w, _, w_hr = prepared
     (batch, n), size, dtype, inside = steps.c.shape, steps.h.shape[1], steps.c.dtype, steps.kept
-    length = min(len(inside), max(1, BUFFER_BACK // (6 * steps.c.size), DEEP // batch))
+    length = length_of_round(steps)
     slopes, cells = np.empty((length, 6, n, batch), dtype), np.empty((length, n, batch), dtype)
     vector = batch == 1
     add, multiply = np.add, np.multiply
