@@ -160,9 +160,8 @@ def _in_panels(prepared: Prepared) -> Prepared:
         prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr))
     if prepared.w_x is None:
         return prepared._replace(w=panels)
-    w_x = np.zeros((len(prepared.w_x), len(panels) * panels.shape[2]), panels.dtype)
-    w_x[:, : prepared.w_x.shape[1]] = prepared.w_x
-    return prepared._replace(w=panels, w_x=w_x)
+    rest = len(panels) * panels.shape[2] - prepared.w_x.shape[1]
+    return prepared._replace(w=panels, w_x=np.pad(prepared.w_x, ((0, 0), (0, rest))) if rest > 0 else prepared.w_x)
 
 
 def _panels(w: Array) -> Array:

@@ -81,25 +81,18 @@ def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
     if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
-    if request.noise is not None and any(array is not None for array in request.noise[1:5]):
-        return "it has no noise between layers nor on the recurrent state"
+    noise = request.noise
+    if noise is not None and any(masks is not None for masks in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
+        return "it has no noise on the recurrent state"
     for options in request.options:
         if options.activations != DEFAULT.activations:
             return "it has no activations but sigmoid and tanh"
-    if request.noise is not None:
-        noise = request.noise
-        if any(masks is not None for masks in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
-            return "it has no noise on the recurrent state"
-    return supports_pullback(request) if request.pullback else None
-
-
-def supports_pullback(request: Request) -> str | None:
-    """Return why it has no way back for a request, or None."""
-    if not all(is_neutral(options) for options in request.options):
-        return "its way back knows no options"
-    for name in ("peephole", "norm"):
-        if getattr(request.weights[0][0], name) is not None:
-            return f"its way back knows no {name}"
+    if request.pullback:
+        if not all(is_neutral(options) for options in request.options):
+            return "its backward pass knows no options"
+        for name in ("peephole", "norm"):
+            if getattr(request.weights[0][0], name) is not None:
+                return f"its backward pass knows no `{name}`"
     return None
 
 
@@ -197,7 +190,10 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
 
     def gates(array: Array, scale: Array | float = half) -> Array:
-        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * scale
+        parts = array.reshape(4, n, -1)
+        ordered = np.empty_like(parts)
+        for part, place, factor in zip((3, 0, 1, 2), ordered, np.broadcast_to(scale, half.shape), strict=True):
+            np.multiply(parts[part], factor, out=place)
         return ordered.reshape(4 * n, -1)
 
     if weights.norm is None:
@@ -225,10 +221,18 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     others = w_hr, p_o, p_if, bounds, options, norms
     if batch == 1:
         # Columns one after the other: that product of a matrix and a vector is the faster one.
-        return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), *others)
+        return Prepared(transposed(w_h).T, transposed(w_x), *others)
     if norms is not None:
-        return Prepared(w_h, np.ascontiguousarray(w_x.T), *others)
+        return Prepared(w_h, transposed(w_x), *others)
     return Prepared(np.hstack([w_h, w_x]), None, *others)
+
+
+def transposed(matrix: Array) -> Array:
+    """Return the transposed matrix in C order. NumPy by itself fetches a line of the cache for each number of it."""
+    result, width = np.empty(matrix.shape[::-1], matrix.dtype), max(1, 64 // matrix.itemsize)
+    for start in range(0, len(matrix), width):
+        result[:, start : start + width] = matrix[start : start + width].T
+    return result
 
 
 def for_one_step(prepared: Prepared, factor: float) -> Prepared:
@@ -487,7 +491,7 @@ class PreparedBack(NamedTuple):
 def prepare_back(weights: CellWeights, _options: CellOptions, batch: int) -> PreparedBack:
     """Return the weights for the way back through one row, or through several."""
     w = weights.weight_hh
-    return PreparedBack(w if batch == 1 else np.ascontiguousarray(w.T), weights.weight_ih, weights.weight_hr)
+    return PreparedBack(w if batch == 1 else transposed(w), weights.weight_ih, weights.weight_hr)
 
 
 # walk(times, d_h) goes back over some steps. d_h, shape (time, rows, batch), has what the output's derivative is and
