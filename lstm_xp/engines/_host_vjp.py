@@ -317,5 +317,3 @@ def _of_segment(
     if segment.rows is None:
         return [array[segment.times] for array in sequences], list(states)
     return [array[segment.times, segment.rows] for array in sequences], [array[segment.rows] for array in states]
-
-

@@ -40,7 +40,6 @@ from lstm_xp.engines.numpy import (
     count_blocks,
     for_one_step,
     has_one_thread,
-    length_of_round,
     pull_steps,
     run_steps,
 )
@@ -221,39 +220,35 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool, record: bool = Fals
 def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> None:
     """Go back through one layer in one direction."""
     w, _, w_hr = prepared
-    (batch, n), size, dtype = steps.c.shape, steps.h.shape[1], steps.c.dtype
-    length = length_of_round(steps)
-    w_hr = np.empty((n, 0), dtype) if w_hr is None else w_hr
-    hidden = np.empty((n if w_hr.size else 0, length, batch), dtype)
-    all_valid = np.empty((0, batch), np.bool_)
-    d_hidden, d_c, d_z = np.empty((n, batch), dtype), steps.d_c.T.copy(), np.empty((4 * n, length, batch), dtype)
+    (batch, n), size, dtype, kept = steps.c.shape, steps.h.shape[1], steps.c.dtype, steps.kept
+    projection = np.empty((n, 0), dtype) if w_hr is None else w_hr
+    d_hidden, d_c = np.empty((n, batch), dtype), steps.d_c.T.copy()
     # One row's products are written in whole panels.
-    d_h = np.zeros((size if batch > 1 else w.shape[0] * w.shape[2], batch), dtype)
+    d_h = np.zeros((w.shape[0] * w.shape[2] if batch == 1 else size, batch), dtype)
     d_h[:size] = steps.d_h.T
-    blocks = _in_blocks(w, batch, one_thread) if batch > 1 else w
-    d_gates = np.empty((4 * n, batch), dtype)
 
     def walk(times: slice, d_output: Array) -> tuple[Array, Array | None]:
-        count = len(d_output)
-        invalid = all_valid if steps.mask is None else np.logical_not(steps.mask[times], order="C")
-        some, before = hidden.reshape(-1)[: len(hidden) * count * batch].reshape(len(hidden), count, batch), times.start - 1
+        count, before = len(d_output), times.start - 1
+        invalid = np.empty((0, batch), np.bool_)
+        if steps.mask is not None:
+            invalid = np.logical_not(steps.mask[times], order="C")
+        hidden = np.empty((0 if w_hr is None else n, count, batch), dtype)
         if batch == 1:
-            gates, cells = steps.kept
-            c = steps.c[0] if times.start == 0 else cells[before]
+            gates, cells = (array[times] for array in kept)
+            c, d_z = steps.c[0] if before < 0 else kept[1][before], np.empty((count, 4 * n), dtype)
             states = d_output[..., 0], d_h[:, 0], d_c[:, 0], d_hidden[:, 0]
-            some_z = d_z.reshape(-1)[: 4 * n * count].reshape(count, 4 * n)
-            _row_back_kernel(dtype.char)(w, w_hr, invalid[:, 0], gates[times], cells[times], c, *states, some_z, some[..., 0])
-            d_pre = some_z.T
+            back = _row_back_kernel(dtype.char)
+            back(w, projection, invalid[:, 0], gates, cells, c, *states, d_z, hidden[..., 0])
+            d_z = d_z.T
         else:
-            c = np.ascontiguousarray(steps.c.T) if times.start == 0 else steps.kept[before, 4]
-            some_z = d_z.reshape(-1)[: 4 * n * count * batch].reshape(4 * n, count, batch)
-            inside = steps.kept[times].reshape(count, 5 * n, batch)
-            arrays = d_output, d_h, d_c, d_hidden, d_gates, some_z, some
-            _batch_back_kernel(dtype.char)(blocks, w_hr, invalid, inside, c, *arrays)
-            d_pre = some_z.reshape(4 * n, -1)
-        return d_pre, some.reshape(n, -1) if w_hr.size else None
+            c = np.ascontiguousarray(steps.c.T) if before < 0 else kept[before, 4]
+            inside, d_z = kept[times].reshape(count, 5 * n, batch), np.empty((4 * n, count, batch), dtype)
+            back = _batch_back_kernel(dtype.char)
+            back(blocks, projection, invalid, inside, c, d_output, d_h, d_c, d_hidden, d_gates, d_z, hidden)
+        return d_z.reshape(4 * n, -1), None if w_hr is None else hidden.reshape(n, -1)
 
-    pull_steps(prepared._replace(w_hr=None), steps, walk)
+    blocks, d_gates = w if batch == 1 else _in_blocks(w, batch, one_thread), np.empty((4 * n, batch), dtype)
+    pull_steps(prepared, steps, walk)
     steps.d_h[...], steps.d_c[...] = d_h[:size].T, d_c.T
 
 
@@ -322,21 +317,18 @@ def _push_kernel(char: str) -> Any:
 def _row_back_kernel(char: str) -> Any:
     """Return `_walk_row`, compiled for a dtype."""
     array = _arrays(char)
-    matrices = array(2), array(2), array(1), array(2)
-    vectors = array(1), array(1), array(1)
-    invalid = types.Array(types.boolean, 1, "A")
-    signature = types.void(array(3), array(2), invalid, array(2), array(2), array(1), array(2), *vectors, array(2), array(2, "A"))
-    return _compiled(_walk_row, [signature])
+    weights, invalid = (array(3), array(2)), types.Array(types.boolean, 1, "A")
+    kept, states = (array(2), array(2), array(1)), (array(2), array(1), array(1), array(1))
+    return _compiled(_walk_row, [types.void(*weights, invalid, *kept, *states, array(2), array(2, "A"))])
 
 
 @cache
 def _batch_back_kernel(char: str) -> Any:
     """Return `_walk_batch`, compiled for a dtype."""
     array = _arrays(char)
-    invalid = types.Array(types.boolean, 2, "C")
-    states = array(3), array(2), array(2), array(2), array(2)
-    signature = types.void(array(3), array(2), invalid, array(3), array(2), *states, array(3), array(3))
-    return _compiled(_walk_batch, [signature])
+    weights, invalid = (array(3), array(2)), types.Array(types.boolean, 2, "C")
+    kept, states = (array(3), array(2)), (array(3), array(2), array(2), array(2))
+    return _compiled(_walk_batch, [types.void(*weights, invalid, *kept, *states, array(2), array(3), array(3))])
 
 
 def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells, kept):  # type: ignore[no-untyped-def]
@@ -394,33 +386,30 @@ def _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells, 
 
 
 def _walk_row(panels, w_hr, invalid, gates, cells, before, d_out, d_h, d_c, d_hidden, d_z, hidden):  # type: ignore[no-untyped-def]
-    """Go back over some steps of one row."""
+    """Go back over some steps of one row; what `Walk` tells is written into the last two."""
     n, size = len(d_c), d_out.shape[1]
     for t in range(len(d_out) - 1, -1, -1):
         d = d_out[t]
-        for k in range(size):
-            d[k] += d_h[k]
-        d_h[:] = 0
+        _accumulate(d, d_h[:size])
         if len(invalid) > 0 and invalid[t]:
-            d_z[t] = 0
             d_h[:size] = d
-            if len(hidden) > 0:
-                hidden[:, t] = 0
+            d_z[t] = 0
+            hidden[:, t] = 0
             continue
         seen = d
         if w_hr.size > 0:
             np.dot(w_hr, d, d_hidden)
             seen = d_hidden
         _retreat(gates[t, : 4 * n], cells[t], cells[t - 1] if t > 0 else before, seen, d_c, d_z[t])
-        if len(hidden) > 0:
-            for k in range(n):
-                hidden[k, t] = d.dtype.type(0.5) * gates[t, k] * tanh(cells[t, k])
+        for k in range(len(hidden)):
+            hidden[k, t] = d.dtype.type(0.5) * gates[t, k] * tanh(cells[t, k])
+        d_h[:] = 0
         _add_product(d_z[t], panels, d_h)
 
 
 def _walk_batch(blocks, w_hr, invalid, inside, before, d_out, d_h, d_c, d_hidden, d_gates, d_z, hidden):  # type: ignore[no-untyped-def]
-    """Go back over some steps of several rows."""
-    n, size, batch = len(d_c), d_out.shape[1], d_c.shape[1]
+    """Go back over some steps of several rows; what `Walk` tells is written into the last two."""
+    n, batch = d_c.shape
     d_c_old = d_c.copy()
     for t in range(len(d_out) - 1, -1, -1):
         d, gates, c = d_out[t], inside[t, : 4 * n], inside[t, 4 * n :]
@@ -436,20 +425,19 @@ def _walk_batch(blocks, w_hr, invalid, inside, before, d_out, d_h, d_c, d_hidden
         if len(invalid) > 0:
             for row in range(batch):
                 if invalid[t, row]:
-                    d_gates[:, row] = 0
                     d_c[:, row] = d_c_old[:, row]
+                    d_gates[:, row] = 0
         _multiply(blocks, d_gates, d_h)
         if len(invalid) > 0:
             for row in range(batch):
                 if invalid[t, row]:
-                    d_h[:, row] += d[:, row]
+                    d_h[:, row] = d[:, row]
         for k in range(4 * n):
             for row in range(batch):
                 d_z[k, t, row] = d_gates[k, row]
-        if len(hidden) > 0:
-            for k in range(n):
-                for row in range(batch):
-                    hidden[k, t, row] = d.dtype.type(0.5) * gates[k, row] * tanh(c[k, row])
+        for k in range(len(hidden)):
+            for row in range(batch):
+                hidden[k, t, row] = d.dtype.type(0.5) * gates[k, row] * tanh(c[k, row])
 
 
 def _push(w, w_hr, variant, buffer, x, output):  # type: ignore[no-untyped-def]

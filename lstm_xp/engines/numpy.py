@@ -191,7 +191,7 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
 
     def gates(array: Array, scale: Array | float = half) -> Array:
         parts = array.reshape(4, n, -1)
-        ordered = np.empty_like(parts)
+        ordered = np.empty(parts.shape, dtype)
         for part, place, factor in zip((3, 0, 1, 2), ordered, np.broadcast_to(scale, half.shape), strict=True):
             np.multiply(parts[part], factor, out=place)
         return ordered.reshape(4 * n, -1)
