@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines._request import Request, Result
@@ -108,7 +109,8 @@ class Recording(NamedTuple):
 # way back, or None.
 Prepare: TypeAlias = Callable[[CellWeights, CellOptions, int], Any]
 Loop: TypeAlias = Callable[[Any, Steps], Any]
-Map: TypeAlias = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+# The builtin, or what does the same in threads.
+Map: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
@@ -149,7 +151,7 @@ def map_of(request: Request) -> Map:
     return in_threads if request.threads > 1 else map
 
 
-def in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> list[None]:
+def in_threads(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
     """Call a function on each argument in a thread, with the caller's context and so NumPy's error state."""
     contexts = [(copy_context(), argument) for argument in arguments]
     with ThreadPoolExecutor(len(contexts)) as pool:
@@ -161,16 +163,12 @@ def _over_the_batch(request: Request, parts: list[slice], prepare: Prepare, loop
     result = new_result(request)
 
     def run(rows: slice) -> None:
-        put_rows(result, rows, over_the_layers(rows_of(request, rows), prepare, loop, map))
+        part = over_the_layers(rows_of(request, rows), prepare, loop, map)
+        for whole, some in zip(_arrays(result), _arrays(part), strict=True):
+            whole[:, rows] = some
 
     in_threads(run, parts)
     return result
-
-
-def put_rows(result: Result, rows: slice, part: Result) -> None:
-    """Write the results of some rows of the batch into those of all."""
-    for whole, some in zip(_arrays(result), _arrays(part), strict=True):
-        whole[:, rows] = some
 
 
 def rows_of(request: Request, rows: slice) -> Request:
@@ -183,7 +181,7 @@ def rows_of(request: Request, rows: slice) -> Request:
         lengths=None if request.lengths is None else request.lengths[rows],
         mask=None if request.mask is None else request.mask[:, rows],
         reset=None if request.reset is None else request.reset[:, rows],
-        noise=None if between is None else request.noise._replace(between=between[:, :, rows]),
+        noise=None if between is None else Noise(between=between[:, :, rows]),
     )
 
 
@@ -234,7 +232,8 @@ def over_the_layers(
 
         kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
         columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
-        hidden, segments = kept.pop("h", None), None
+        hidden = kept.pop("h", None)
+        segments: list[Segment] | None = None
         if recordings is not None:
             segments = []
             # Where a mask has holes the output is not the hidden state, and the last layer's is the caller's.

@@ -6,11 +6,11 @@ which they were run, and takes them from the last to the first.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from itertools import chain
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
-from lstm_xp._options import CellOptions
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines._host import (
     Array,
@@ -25,7 +25,6 @@ from lstm_xp.engines._host import (
     new_result,
     over_the_layers,
     parts_of,
-    put_rows,
     rows_of,
 )
 from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result
@@ -86,36 +85,44 @@ class StepsBack(NamedTuple):
     x : array, shape (time, batch, features)
         The input, in any memory layout.
     hidden : array, shape (time, batch, proj_size or hidden_size)
-        The hidden states after each step, in any memory layout.
+        The hidden state after each step, in any memory layout.
+    d_output : array, shape (time, batch, proj_size or hidden_size)
+        The derivative by the hidden states, as far as they are output.
+    d_x : array, shape (time, batch, features)
+        To be overwritten by the derivative by x.
+    d_h : array, shape (batch, proj_size or hidden_size)
+        The derivative by the hidden state after the last step, to be overwritten by that by the one before the first.
+    d_c : array, shape (batch, hidden_size)
+        The same of the cell state.
     h : array, shape (batch, proj_size or hidden_size)
         The hidden state before the first step.
     c : array, shape (batch, hidden_size)
         The cell state before the first step.
     mask : array, shape (time, batch), or None
-        Where the state stayed.
+        Where the state stayed it is false.
     kept : object
-        What the loop kept on the way there.
-    d_output : array, shape (time, batch, proj_size or hidden_size)
-        The derivative by the hidden states, as far as they are output.
-    d_h, d_c : array
-        The derivatives by the state after the last step, to be overwritten by those by the state before the first.
-    d_x : array, shape (time, batch, features)
-        To be overwritten by the derivative by x.
+        What the loop returned on the way there.
     sums : Sums
         To be added to.
     """
 
     x: Array
     hidden: Array
+    d_output: Array
+    d_x: Array
+    d_h: Array
+    d_c: Array
     h: Array
     c: Array
     mask: Array | None
     kept: Any
-    d_output: Array
-    d_h: Array
-    d_c: Array
-    d_x: Array
     sums: Sums
+
+    def reversed(self) -> Self:
+        """Return the steps in the other order of time; what was kept is in the order of processing."""
+        x, hidden, d_output, d_x = (array[::-1] for array in self[:4])
+        mask = None if self.mask is None else self.mask[::-1]
+        return self._replace(x=x, hidden=hidden, d_output=d_output, d_x=d_x, mask=mask)
 
 
 # prepare(weights, options, batch) -> what the loop back wants of them; loop_back(prepared, steps).
@@ -146,7 +153,7 @@ def run_vjp_on_host(
     prepare_back : callable
         ``prepare_back(weights, options, batch)`` makes what the loop back wants of a cell's weights.
     loop_back : callable
-        ``loop_back(prepared, steps)`` runs the steps of `StepsBack` backward.
+        ``loop_back(prepared, steps)`` goes back through the steps of a `StepsBack`.
 
     Returns
     -------
@@ -158,90 +165,82 @@ def run_vjp_on_host(
     if request.prepared is None:
         request = request._replace(prepared={})
     parts = parts_of(request)
-    if len(parts) == 1:
-        way, result = _go(request, prepare, loop, prepare_back, loop_back, map_of(request))
-        return result, lambda cotangents: _come_back(way, cotangents, map_of(request))
+    map_parts, map_directions = (map, map_of(request)) if len(parts) == 1 else (in_threads, map)
 
-    result, ways = new_result(request), [None] * len(parts)
+    def go(rows: slice) -> tuple[_Way, Result]:
+        way = _Way(rows_of(request, rows), prepare_back, loop_back, {})
+        return way, over_the_layers(way.request, prepare, loop, map_directions, way.recordings)
 
-    def go(k: int) -> None:
-        ways[k], part = _go(rows_of(request, parts[k]), prepare, loop, prepare_back, loop_back, map)
-        put_rows(result, parts[k], part)
-
-    in_threads(go, range(len(parts)))
+    ways, results = zip(*map_parts(go, parts), strict=True)
 
     def pull(cotangents: Cotangents) -> Gradients:
-        found = [None] * len(parts)
-
-        def come_back(k: int) -> None:
+        def come_back(k: int) -> Gradients:
             some = Cotangents(*(array if array is None else array[:, parts[k]] for array in cotangents))
-            found[k] = _come_back(ways[k], some, map)
+            return _come_back(ways[k], some, map_directions)
 
-        in_threads(come_back, range(len(parts)))
-        first, *others = found
-        for other in others:
-            for layer, layer_of_other in zip(first.weights, other.weights, strict=True):
-                for cell, cell_of_other in zip(layer, layer_of_other, strict=True):
-                    for total, array in zip(cell, cell_of_other, strict=True):
-                        if total is not None:
-                            total += array  # noqa: PLW2901 (in place)
-        x, h_0, c_0 = (np.concatenate([each[k] for each in found], axis=1) for k in (0, 2, 3))
-        return Gradients(x, first.weights, h_0, c_0)
+        return _of_all_rows(list(map_parts(come_back, range(len(parts)))))
 
-    return result, pull
+    if len(parts) == 1:
+        return results[0], pull
+    output, h_n, c_n = (np.concatenate([result[k] for result in results], axis=1) for k in range(3))
+    return Result(output, h_n, c_n), pull
 
 
-def _go(
-    request: Request, prepare: Prepare, loop: Loop, prepare_back: Prepare, loop_back: LoopBack, map_: Map
-) -> tuple[_Way, Result]:
-    """Run a request; return also the way back."""
-    recordings: dict[int, Recording] = {}
-    result = over_the_layers(request, prepare, loop, map_, recordings)
-    return _Way(request, prepare_back, loop_back, recordings), result
+def _of_all_rows(parts: list[Gradients]) -> Gradients:
+    """Return the derivatives of all rows of the batch; what those of the first by the weights are is written into."""
+    first, *others = parts
+    if not others:
+        return first
+    for other in others:
+        for layer, more in zip(first.weights, other.weights, strict=True):
+            for total, array in zip(chain(*layer), chain(*more), strict=True):
+                if total is not None:
+                    np.add(total, array, out=total)
+    x, h_0, c_0 = (np.concatenate([part[k] for part in parts], axis=1) for k in (0, 2, 3))
+    return Gradients(x, first.weights, h_0, c_0)
 
 
 def _come_back(way: _Way, cotangents: Cotangents, map_: Map) -> Gradients:
     """Go back layer by layer, the directions of one as `map_` has it."""
     request, between = way.request, between_layers(way.request)
-    directions, last, shapes = len(request.options), len(request.weights) - 1, new_result(request._replace(keep=()))
-    # New arrays, to be written into.
+    like = new_result(request)
+    # Those by the states are written into.
     d_h, d_c = (
         np.zeros_like(state) if given is None else np.array(given, order="C")
-        for given, state in zip(cotangents[1:], shapes[1:3], strict=True)
+        for given, state in zip(cotangents[1:], like[1:3], strict=True)
     )
-    size = shapes.h_n.shape[2]
     d_output = cotangents.output
     if d_output is None:
-        d_output = np.broadcast_to(np.zeros((), request.x.dtype), shapes.output.shape)
+        d_output = np.broadcast_to(np.zeros((), request.x.dtype), like.output.shape)
     weights: list[tuple[CellWeights, ...]] = []
-    d_inputs: list[Any] = [None] * directions
-    for k in range(last, -1, -1):
-        layer, d_layer = request.weights[k], [Sums.of(each) for each in request.weights[k]]
-
-        def pull(
-            direction: int,
-            k: int = k,
-            d_output: Array = d_output,
-            layer: tuple[CellWeights, ...] = layer,
-            d_layer: list[Sums] = d_layer,
-        ) -> None:
-            row, reverse = k * directions + direction, request.reverse or direction == 1
-            d_hidden = d_output[:, :, direction * size : (direction + 1) * size]
-            if k == last:  # of what lies below nobody sees the padding
-                d_hidden = _seen(request, d_hidden, d_h[row], reverse)
-            d_inputs[direction] = _pull_direction(
-                way, row, layer[direction], d_layer[direction], d_hidden, d_h[row], d_c[row], reverse
-            )
-
-        for _ in map_(pull, range(directions)):
-            pass
-        d_output = d_inputs[0]
-        for other in d_inputs[1:]:
-            d_output += other
+    for k in range(len(request.weights) - 1, -1, -1):
+        d_output, d_layer = _pull_layer(way, k, d_output, d_h, d_c, map_)
+        weights.insert(0, d_layer)
         if between is not None and k > 0:
             d_output *= between[k - 1]
-        weights.insert(0, tuple(sums.by(cell) for sums, cell in zip(d_layer, layer, strict=True)))
     return Gradients(d_output, tuple(weights), d_h, d_c)
+
+
+def _pull_layer(
+    way: _Way, k: int, d_output: Array, d_h: Array, d_c: Array, map_: Map
+) -> tuple[Array, tuple[CellWeights, ...]]:
+    """Go back through one layer; return the derivatives by its input and its weights."""
+    request, size, directions = way.request, d_h.shape[2], len(way.request.options)
+
+    def pull(direction: int) -> tuple[Array, CellWeights]:
+        row, reverse = k * directions + direction, request.reverse or direction == 1
+        columns = d_output[:, :, direction * size : (direction + 1) * size]
+        if k == len(request.weights) - 1:  # of what lies below nobody sees the padding
+            columns = _seen(request, columns, d_h[row], reverse)
+        weights = request.weights[k][direction]
+        sums = Sums.of(weights)
+        d_x = _pull_direction(way, row, weights, sums, columns, d_h[row], d_c[row], reverse)
+        return d_x, sums.by(weights)
+
+    (d_x, *others), d_layer = zip(*map_(pull, range(directions)), strict=True)
+    for other in others:
+        d_x += other
+    return d_x, d_layer
 
 
 def _seen(request: Request, d_output: Array, d_h: Array, reverse: bool) -> Array:
@@ -282,8 +281,7 @@ def _pull_direction(
     x, hidden, segments = way.recordings[row]
 
     def prepared(batch: int) -> Any:
-        make = lambda: way.prepare(weights, options, batch)
-        return request.prepare((way.prepare, row, batch == 1), make)
+        return request.prepare((way.prepare, row, batch == 1), lambda: way.prepare(weights, options, batch))
 
     # All is written where one segment is all there is.
     d_x = np.empty(x.shape, x.dtype) if request.lengths is None else np.zeros(x.shape, x.dtype)
@@ -291,13 +289,9 @@ def _pull_direction(
     for segment in reversed(segments):
         arrays, states = _of_segment(segment, (x, hidden, d_output, d_x), (d_h, d_c))
         mask = None if request.mask is None else request.mask[segment.times]
-        sequences = [array[::-1] if reverse else array for array in arrays]
-        if reverse and mask is not None:
-            mask = mask[::-1]
-        loop_steps = StepsBack(
-            *sequences[:2], segment.h, segment.c, mask, segment.kept, sequences[2], *states, sequences[3], sums
-        )
-        way.loop(prepared(len(segment.h)), loop_steps)
+        steps = StepsBack(*arrays, *states, segment.h, segment.c, mask, segment.kept, sums)
+        steps = steps.reversed() if reverse else steps
+        way.loop(prepared(len(segment.h)), steps)
         if segment.rows is not None:
             d_x[segment.times, segment.rows] = arrays[3]
             d_h[segment.rows], d_c[segment.rows] = states
@@ -305,15 +299,17 @@ def _pull_direction(
             for d_start, d_state in zip(d_starts, (d_h, d_c), strict=True):
                 d_start[segment.new] += d_state[segment.new]
                 d_state[segment.new] = 0
-    for d_start, d_state in zip(d_starts, (d_h, d_c), strict=False):
-        d_state += d_start
+    if d_starts:
+        d_h += d_starts[0]
+        d_c += d_starts[1]
     return d_x
 
 
 def _of_segment(
-    segment: Segment, sequences: tuple[Array, ...], states: tuple[Array, ...]
-) -> tuple[list[Array], list[Array]]:
-    """Return what a segment has of arrays, (time, batch, ...), and states, (batch, ...)."""
-    if segment.rows is None:
-        return [array[segment.times] for array in sequences], list(states)
-    return [array[segment.times, segment.rows] for array in sequences], [array[segment.rows] for array in states]
+    segment: Segment, sequences: tuple[Array, Array, Array, Array], states: tuple[Array, Array]
+) -> tuple[tuple[Array, Array, Array, Array], tuple[Array, Array]]:
+    """Return what a segment has of arrays, (time, batch, ...), and of states, (batch, ...)."""
+    times, rows = segment.times, slice(None) if segment.rows is None else segment.rows
+    x, hidden, d_output, d_x = (array[times, rows] for array in sequences)
+    d_h, d_c = (array[rows] for array in states)
+    return (x, hidden, d_output, d_x), (d_h, d_c)

@@ -502,8 +502,7 @@ Walk: TypeAlias = Callable[[slice, Array], tuple[Array, Array | None]]
 
 def length_of_round(steps: StepsBack) -> int:
     """Return how many steps of the way back are taken at once."""
-    batch, n = steps.c.shape
-    return min(len(steps.x), max(1, BUFFER_BACK // (6 * n * batch), DEEP // batch))
+    return min(len(steps.x), max(1, BUFFER_BACK // (6 * steps.c.size), DEEP // len(steps.c)))
 
 
 def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
