@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
+from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines._request import Request, Result
@@ -59,10 +60,57 @@ class Steps(NamedTuple):
         )
 
 
-# prepare(weights, options, batch) -> what the loop wants of them; loop(prepared, steps).
+class Segment(NamedTuple):
+    """
+    Some time steps that were run at once, as the way back wants them.
+
+    Parameters
+    ----------
+    times : slice
+        Which steps.
+    rows : array of int, or None
+        Which rows of the batch; None is all of them.
+    new : array, shape (batch,), or None
+        Booleans: the rows that began an episode.
+    h, c : array
+        The state before them.
+    kept : object
+        What the loop returned.
+    """
+
+    times: slice
+    rows: Array | None
+    new: Array | None
+    h: Array
+    c: Array
+    kept: Any
+
+
+class Recording(NamedTuple):
+    """
+    What the way back through one layer in one direction wants of the way there.
+
+    Parameters
+    ----------
+    x : array, shape (time, batch, features)
+        The input, without what there was where a mask has holes.
+    hidden : array, shape (time, batch, proj_size or hidden_size)
+        The hidden states.
+    segments : list of Segment
+        In the order in which they were run.
+    """
+
+    x: Array
+    hidden: Array
+    segments: list[Segment]
+
+
+# prepare(weights, options, batch) -> what the loop wants of them; loop(prepared, steps) -> what is to be kept for the
+# way back, or None.
 Prepare: TypeAlias = Callable[[CellWeights, CellOptions, int], Any]
-Loop: TypeAlias = Callable[[Any, Steps], None]
-Map: TypeAlias = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+Loop: TypeAlias = Callable[[Any, Steps], Any]
+# The builtin, or what does the same in threads.
+Map: TypeAlias = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 
 
 def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
@@ -85,52 +133,94 @@ def run_on_host(request: Request, prepare: Prepare, loop: Loop) -> Result:
     """
     if request.prepared is None:  # for this call alone: rows and segments share what is prepared
         request = request._replace(prepared={})
-    threads = min(request.threads, request.x.shape[1])
-    if threads > 1:
-        return _over_the_batch(request, threads, prepare, loop)
-    return _over_the_layers(request, prepare, loop, _in_threads if request.threads > 1 else map)
+    bounds = parts_of(request)
+    if len(bounds) > 1:
+        return _over_the_batch(request, bounds, prepare, loop)
+    return over_the_layers(request, prepare, loop, map_of(request))
 
 
-def _in_threads(function: Callable[[Any], None], arguments: Iterable[Any]) -> list[None]:
+def parts_of(request: Request) -> list[slice]:
+    """Return which rows of the batch are run at the same time."""
+    threads = max(1, min(request.threads, request.x.shape[1]))
+    bounds = np.linspace(0, request.x.shape[1], threads + 1).astype(int).tolist()
+    return [slice(*pair) for pair in pairwise(bounds)]
+
+
+def map_of(request: Request) -> Map:
+    """Return what runs the directions of a layer, where the whole batch is run at once."""
+    return in_threads if request.threads > 1 else map
+
+
+def in_threads(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
     """Call a function on each argument in a thread, with the caller's context and so NumPy's error state."""
     contexts = [(copy_context(), argument) for argument in arguments]
     with ThreadPoolExecutor(len(contexts)) as pool:
         return list(pool.map(lambda each: each[0].run(function, each[1]), contexts))
 
 
-def _over_the_batch(request: Request, threads: int, prepare: Prepare, loop: Loop) -> Result:
+def _over_the_batch(request: Request, parts: list[slice], prepare: Prepare, loop: Loop) -> Result:
     """Run blocks of rows at the same time, each through the whole network."""
-    bounds = np.linspace(0, request.x.shape[1], threads + 1).astype(int).tolist()
-    result = _new_result(request)
+    result = new_result(request)
 
     def run(rows: slice) -> None:
-        part = _over_the_layers(_rows(request, rows), prepare, loop, map)
+        part = over_the_layers(rows_of(request, rows), prepare, loop, map)
         for whole, some in zip(_arrays(result), _arrays(part), strict=True):
             whole[:, rows] = some
 
-    _in_threads(run, [slice(*pair) for pair in pairwise(bounds)])
+    in_threads(run, parts)
     return result
 
 
-def _rows(request: Request, rows: slice) -> Request:
+def rows_of(request: Request, rows: slice) -> Request:
     """Return the request of some rows of the batch."""
     state = request.state and tuple(array if array.shape[1] == 1 else array[:, rows] for array in request.state)
+    between = between_layers(request)
     return request._replace(
         x=request.x[:, rows],
         state=state,
         lengths=None if request.lengths is None else request.lengths[rows],
         mask=None if request.mask is None else request.mask[:, rows],
         reset=None if request.reset is None else request.reset[:, rows],
+        noise=None if between is None else Noise(between=between[:, :, rows]),
     )
 
 
-def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) -> Result:
-    """Run layer after layer, the directions of one as `map_` has it."""
-    result = _new_result(request)
+def between_layers(request: Request) -> Array | None:
+    """Return the factors between layers, shape (num_layers - 1, time or 1, batch, features), or None."""
+    return None if request.noise is None else request.noise.between
+
+
+def over_the_layers(
+    request: Request, prepare: Prepare, loop: Loop, map_: Map, recordings: dict[int, Recording] | None = None
+) -> Result:
+    """
+    Run layer after layer, the directions of one as `map_` has it.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    prepare, loop : callable
+        As in `run_on_host`.
+    map_ : callable
+        The builtin, or one that does the same in threads.
+    recordings : dict, optional
+        Where to write a recording of each row of the states.
+
+    Returns
+    -------
+    Result
+        The output, the final states and the trace.
+    """
+    result = new_result(request)
     h_n, c_n, size, directions = result.h_n, result.c_n, result.h_n.shape[2], len(request.options)
     if request.state is not None:
         h_n[...], c_n[...] = request.state
-    features = output = request.x
+    last, between, features = len(request.weights) - 1, between_layers(request), request.x
+    if recordings is not None and request.mask is not None:
+        # The way back multiplies all of it, if by zero.
+        features = np.where(request.mask[:, :, None], features, 0)
+    output = features
 
     def run(row: int) -> None:
         """Run a layer in a direction, from `features` to `output`."""
@@ -143,19 +233,25 @@ def _over_the_layers(request: Request, prepare: Prepare, loop: Loop, map_: Map) 
         kept = {name: layers[k][direction] for name, layers in result.trace.items()} if result.trace else {}
         columns = output if directions == 1 else output[:, :, direction * size : (direction + 1) * size]
         hidden = kept.pop("h", None)
+        segments: list[Segment] | None = None
+        if recordings is not None:
+            segments = []
+            # Where a mask has holes the output is not the hidden state, and the last layer's is the caller's.
+            hidden = columns if request.mask is None and k < last else np.empty(columns.shape, columns.dtype)
+            recordings[row] = Recording(features, hidden, segments)
         steps = Steps(features, h_n[row], c_n[row], request.mask, columns, kept)
-        _run_direction(request, steps, prepared, loop, hidden, reverse=request.reverse or direction == 1)
+        reverse = request.reverse or direction == 1
+        _run_direction(request, steps, prepared, loop, hidden, segments, reverse=reverse)
 
-    last = len(request.weights) - 1
     for k in range(last + 1):
         output = result.output if k == last else np.empty_like(result.output)
         for _ in map_(run, range(k * directions, (k + 1) * directions)):
             pass
-        features = output
+        features = output if between is None or k == last else output * between[k]
     return result
 
 
-def _new_result(request: Request) -> Result:
+def new_result(request: Request) -> Result:
     """Return arrays for all that is to be returned, the states zero."""
     time, batch, _ = request.x.shape
     dtype, directions, cell = request.x.dtype, len(request.options), request.weights[0][0]
@@ -178,7 +274,14 @@ def _arrays(result: Result) -> list[Array]:
 
 
 def _run_direction(
-    request: Request, steps: Steps, prepared: Callable[[int], Any], loop: Loop, hidden: Array | None, *, reverse: bool
+    request: Request,
+    steps: Steps,
+    prepared: Callable[[int], Any],
+    loop: Loop,
+    hidden: Array | None,
+    record: list[Segment] | None,
+    *,
+    reverse: bool,
 ) -> None:
     """
     Run one layer in one direction.
@@ -189,36 +292,41 @@ def _run_direction(
     if batch == 0:
         return
 
-    def in_order(steps: Steps) -> Steps:
-        return steps.at(slice(None, None, -1)) if reverse else steps
+    def run(times: slice, rows: Array | None, new: Array | None, steps: Steps) -> None:
+        before = None if record is None else (steps.h.copy(), steps.c.copy())
+        kept = loop(prepared(len(steps.h)), steps.at(slice(None, None, -1)) if reverse else steps)
+        if record is not None and before is not None:
+            record.append(Segment(times, rows, new, *before, kept))
 
     initial = steps.h, steps.c
     if request.lengths is None and request.reset is None:  # one segment
-        loop(prepared(batch), in_order(steps))
+        run(slice(None), None, None, steps)
     else:
         is_new = None if request.reset is None else _first_steps(request, request.reset, reverse)
         if is_new is not None or request.keep:
             initial = steps.h.copy(), steps.c.copy()
         segments = list(_segments(request, is_new, reverse))
         for start, stop, rows in reversed(segments) if reverse else segments:
+            new = None
             if is_new is not None:
                 new = is_new[stop - 1 if reverse else start]
                 steps.h[new], steps.c[new] = initial[0][new], initial[1][new]
-            whole = steps.at(slice(start, stop))
+            times = slice(start, stop)
+            whole = steps.at(times)
             if len(rows) == batch:
-                loop(prepared(batch), in_order(whole))
+                run(times, None, new, whole)
                 continue
             new_output, *new_kept = (np.empty_like(array[:, rows]) for array in (whole.output, *whole.kept.values()))
             kept = dict(zip(whole.kept, new_kept, strict=True))
             part = Steps(whole.x[:, rows], steps.h[rows], steps.c[rows], None, new_output, kept)
-            loop(prepared(len(rows)), in_order(part))
+            run(times, rows, new, part)
             steps.h[rows], steps.c[rows] = part.h, part.c
             whole.output[:, rows] = part.output
             for name, array in kept.items():
                 whole.kept[name][:, rows] = array
     if request.keep:
         _fill_trace(request, steps, initial if reverse else (steps.h, steps.c))
-    if hidden is not None:
+    if hidden is not None and hidden is not steps.output:
         hidden[...] = steps.output
     _fill(request, steps, reverse)
 

@@ -32,8 +32,17 @@ from lstm_xp._options import CellOptions, is_neutral
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import numpy as numpy_engine
 from lstm_xp.engines._host import Array, Steps, run_on_host
-from lstm_xp.engines._request import Request, Result, Stepper
-from lstm_xp.engines.numpy import Prepared, count_blocks, for_one_step, has_one_thread, run_steps
+from lstm_xp.engines._host_vjp import StepsBack, run_vjp_on_host
+from lstm_xp.engines._request import Pullback, Request, Result, Stepper
+from lstm_xp.engines.numpy import (
+    Prepared,
+    PreparedBack,
+    count_blocks,
+    for_one_step,
+    has_one_thread,
+    pull_steps,
+    run_steps,
+)
 
 # Multiplication and addition may be one operation. Nothing else may be reordered, NaN and infinity are what they are.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
@@ -67,6 +76,13 @@ def supports(request: Request) -> str | None:
 def run(request: Request) -> Result:
     """Run a request."""
     return run_on_host(request, prepare, partial(loop, one_thread=has_one_thread(request)))
+
+
+def run_vjp(request: Request) -> tuple[Result, Pullback]:
+    """Run a request; return also the way back."""
+    one_thread = has_one_thread(request)
+    there, back = partial(loop, one_thread=one_thread, record=True), partial(loop_back, one_thread=one_thread)
+    return run_vjp_on_host(request, prepare, there, prepare_back, back)
 
 
 def make_stepper(request: Request, batched: bool) -> Stepper:
@@ -114,7 +130,7 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
 
 def warm_up(dtype: str) -> None:
     """Compile for a dtype what there is to compile, or read it from disk."""
-    for kernel in (_row_kernel, _batch_kernel, _push_kernel):
+    for kernel in (_row_kernel, _batch_kernel, _push_kernel, _row_back_kernel, _batch_back_kernel):
         kernel(np.dtype(dtype).char)
 
 
@@ -128,11 +144,27 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
 _VECTOR, _VECTORS = 64, 4
 
 
+def prepare_back(weights: CellWeights, options: CellOptions, batch: int) -> PreparedBack:
+    """Return the weights as NumPy's engine has them; for one row in panels. Its projection's are transposed."""
+    prepared = numpy_engine.prepare_back(weights, options, batch)
+    if prepared.w_hr is not None:
+        prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr.T))
+    return prepared._replace(w=_panels(prepared.w)) if batch == 1 else prepared
+
+
 def _in_panels(prepared: Prepared) -> Prepared:
-    """Return `w` transposed and cut into panels, shape (panels, rows, columns), `w_x` padded, `w_hr` by rows."""
-    w = prepared.w.T
+    """Return `w` transposed and cut into panels, `w_x` padded, `w_hr` by rows."""
+    panels = _panels(prepared.w.T)
     if prepared.w_hr is not None:
         prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr))
+    if prepared.w_x is None:
+        return prepared._replace(w=panels)
+    rest = len(panels) * panels.shape[2] - prepared.w_x.shape[1]
+    return prepared._replace(w=panels, w_x=np.pad(prepared.w_x, ((0, 0), (0, rest))) if rest > 0 else prepared.w_x)
+
+
+def _panels(w: Array) -> Array:
+    """Return a matrix cut into panels, shape (panels, rows, columns)."""
     columns = _VECTORS * _VECTOR // w.itemsize
     count = -(-w.shape[1] // columns)
     memory = np.zeros(count * len(w) * columns * w.itemsize + _VECTOR, np.uint8)
@@ -141,11 +173,7 @@ def _in_panels(prepared: Prepared) -> Prepared:
     for panel, start in zip(panels, range(0, w.shape[1], columns), strict=True):
         part = w[:, start : start + columns]
         panel[:, : part.shape[1]] = part
-    if prepared.w_x is None:
-        return prepared._replace(w=panels)
-    w_x = np.zeros((len(prepared.w_x), count * columns), w.dtype)
-    w_x[:, : w.shape[1]] = prepared.w_x
-    return prepared._replace(w=panels, w_x=w_x)
+    return panels
 
 
 def _in_blocks(w: Array, batch: int, one_thread: bool) -> Array:
@@ -153,9 +181,9 @@ def _in_blocks(w: Array, batch: int, one_thread: bool) -> Array:
     return w.reshape(count_blocks(len(w), w.shape[1], batch, one_thread), -1, w.shape[1])
 
 
-def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
-    """Run one layer in one direction."""
-    (batch, n), dtype = steps.c.shape, steps.c.dtype
+def loop(prepared: Prepared, steps: Steps, one_thread: bool, record: bool = False) -> Any:
+    """Run one layer in one direction; return the gates and the cell states, where they are wanted."""
+    (batch, n), dtype, time = steps.c.shape, steps.c.dtype, len(steps.x)
     w_hr, variant = _projection(prepared, n), _variant(prepared, n, batch)
     if prepared.w_x is not None:
         valid = np.empty(0, np.bool_) if steps.mask is None else steps.mask[:, 0]
@@ -167,19 +195,61 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
         small = numpy_engine.SMALL // w_x.size
         if small >= 16:
             length = min(length, small)
-        cells = steps.kept["c"][:, 0] if steps.kept else np.empty((0, n), dtype)
+        cells = steps.kept["c"][:, 0] if steps.kept else np.empty((time if record else 0, n), dtype)
+        gates = np.empty((time if record else 0, w_x.shape[1]), dtype)
         weights, state = (w_x, prepared.w, w_hr, variant), (steps.h[0], steps.c[0])
-        _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells)
-        return
+        _row_kernel(dtype.char)(length, *weights, valid, steps.x[:, 0], *state, steps.output[:, 0], cells, gates)
+        return (gates, cells) if record else None
     gates, c, hidden = (np.empty((rows, batch), dtype) for rows in (4 * n, n, n))
+    recorded = np.empty((time, 5, n, batch), dtype) if record else None
     blocks, run_batch = _in_blocks(prepared.w, batch, one_thread), _batch_kernel(dtype.char)
 
     def run(states: Array, _added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         invalid = np.empty((0, batch), np.bool_) if invalid is None else invalid
-        cells = np.empty((0, n, batch), dtype) if inside is None else inside[:, 0]
-        run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells)
+        cells, kept = np.empty((0, n, batch), dtype), np.empty((0, 5 * n, batch), dtype)
+        if record and inside is not None:
+            kept = inside.reshape(-1, 5 * n, batch)
+        elif inside is not None:
+            cells = inside[:, 0]
+        run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells, kept)
 
-    run_steps(prepared, steps, run, c)
+    run_steps(prepared, steps, run, c, recorded)
+    return recorded
+
+
+def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> None:
+    """Go back through one layer in one direction."""
+    w, _, w_hr = prepared
+    (batch, n), size, dtype, kept = steps.c.shape, steps.h.shape[1], steps.c.dtype, steps.kept
+    projection = np.empty((n, 0), dtype) if w_hr is None else w_hr
+    d_hidden, d_c = np.empty((n, batch), dtype), steps.d_c.T.copy()
+    # One row's products are written in whole panels.
+    d_h = np.zeros((w.shape[0] * w.shape[2] if batch == 1 else size, batch), dtype)
+    d_h[:size] = steps.d_h.T
+
+    def walk(times: slice, d_output: Array) -> tuple[Array, Array | None]:
+        count, before = len(d_output), times.start - 1
+        invalid = np.empty((0, batch), np.bool_)
+        if steps.mask is not None:
+            invalid = np.logical_not(steps.mask[times], order="C")
+        hidden = np.empty((0 if w_hr is None else n, count, batch), dtype)
+        if batch == 1:
+            gates, cells = (array[times] for array in kept)
+            c, d_z = steps.c[0] if before < 0 else kept[1][before], np.empty((count, 4 * n), dtype)
+            states = d_output[..., 0], d_h[:, 0], d_c[:, 0], d_hidden[:, 0]
+            back = _row_back_kernel(dtype.char)
+            back(w, projection, invalid[:, 0], gates, cells, c, *states, d_z, hidden[..., 0])
+            d_z = d_z.T
+        else:
+            c = np.ascontiguousarray(steps.c.T) if before < 0 else kept[before, 4]
+            inside, d_z = kept[times].reshape(count, 5 * n, batch), np.empty((4 * n, count, batch), dtype)
+            back = _batch_back_kernel(dtype.char)
+            back(blocks, projection, invalid, inside, c, d_output, d_h, d_c, d_hidden, d_gates, d_z, hidden)
+        return d_z.reshape(4 * n, -1), None if w_hr is None else hidden.reshape(n, -1)
+
+    blocks, d_gates = w if batch == 1 else _in_blocks(w, batch, one_thread), np.empty((4 * n, batch), dtype)
+    pull_steps(prepared, steps, walk)
+    steps.d_h[...], steps.d_c[...] = d_h[:size].T, d_c.T
 
 
 def _projection(prepared: Prepared, n: int) -> Array:
@@ -222,7 +292,7 @@ def _row_kernel(char: str) -> Any:
     array = _arrays(char)
     weights = array(2), array(3), array(2), array(1)
     valid, x = types.Array(types.boolean, 1, "A", readonly=True), array(2, "A", readonly=True, aligned=False)
-    signature = types.void(types.intp, *weights, valid, x, array(1), array(1), array(2, "A"), array(2, "A"))
+    signature = types.void(types.intp, *weights, valid, x, array(1), array(1), array(2, "A"), array(2, "A"), array(2))
     return _compiled(_run_row, [signature])
 
 
@@ -231,7 +301,8 @@ def _batch_kernel(char: str) -> Any:
     """Return `_run_batch`, compiled for a dtype."""
     array = _arrays(char)
     weights, invalid = (array(3), array(2), array(1)), types.Array(types.boolean, 2, "C")
-    return _compiled(_run_batch, [types.void(*weights, array(3), invalid, array(2), array(2), array(2), array(3))])
+    buffers = array(2), array(2), array(2), array(3), array(3)
+    return _compiled(_run_batch, [types.void(*weights, array(3), invalid, *buffers)])
 
 
 @cache
@@ -242,12 +313,31 @@ def _push_kernel(char: str) -> Any:
     return _compiled(_push, [types.void(array(3), array(2), array(1), array(2), x, array(2))])
 
 
-def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells):  # type: ignore[no-untyped-def]
+@cache
+def _row_back_kernel(char: str) -> Any:
+    """Return `_walk_row`, compiled for a dtype."""
+    array = _arrays(char)
+    weights, invalid = (array(3), array(2)), types.Array(types.boolean, 1, "A")
+    kept, states = (array(2), array(2), array(1)), (array(2), array(1), array(1), array(1))
+    return _compiled(_walk_row, [types.void(*weights, invalid, *kept, *states, array(2), array(2, "A"))])
+
+
+@cache
+def _batch_back_kernel(char: str) -> Any:
+    """Return `_walk_batch`, compiled for a dtype."""
+    array = _arrays(char)
+    weights, invalid = (array(3), array(2)), types.Array(types.boolean, 2, "C")
+    kept, states = (array(3), array(2)), (array(3), array(2), array(2), array(2))
+    return _compiled(_walk_batch, [types.void(*weights, invalid, *kept, *states, array(2), array(3), array(3))])
+
+
+def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells, kept):  # type: ignore[no-untyped-def]
     """Run all steps of one row; of `length` at a time the input is projected, by the weights of (x, 1)."""
-    features, gates_size = x.shape[1], 4 * len(c)
+    features, gates_size, keeps = x.shape[1], 4 * len(c), len(kept) > 0
     half = c.dtype.type(1 if len(w_hr) > 0 else 0.5)
     length = min(len(x), length)
-    inputs, gates = np.ones((length, features + 1), c.dtype), np.empty((length, w_x.shape[1]), c.dtype)
+    inputs = np.ones((length, features + 1), c.dtype)
+    gates = np.empty((0 if keeps else length, w_x.shape[1]), c.dtype)
     hidden = np.empty_like(c)
     h /= half
     for start in range(0, len(x), length):
@@ -256,11 +346,13 @@ def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells):
             is_valid = len(valid) == 0 or valid[start + t]
             for k in range(features):
                 inputs[t, k] = x[start + t, k] if is_valid else 0
+        if keeps:
+            gates = kept[start : start + count]
         np.dot(inputs[:count], w_x, gates[:count])
         for t in range(count):
             if len(valid) == 0 or valid[start + t]:
                 _add_product(h, panels, gates[t])
-                _finish(gates[t, :gates_size], c, h, hidden, w_hr, variant)
+                _finish(gates[t, :gates_size], c, h, hidden, w_hr, variant, keeps)
             for k in range(len(h)):
                 output[start + t, k] = half * h[k]
             if len(cells) > 0:
@@ -269,23 +361,83 @@ def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells):
     h *= half
 
 
-def _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells):  # type: ignore[no-untyped-def]
+def _run_batch(blocks, w_hr, variant, states, invalid, gates, c, hidden, cells, kept):  # type: ignore[no-untyped-def]
     """Run all steps of several rows."""
+    n, keeps = len(c), len(kept) > 0
     size = len(w_hr) if len(w_hr) > 0 else len(c)
     c_old = c.copy()
     for t in range(len(states) - 1):
         h = states[t + 1, :size]
         if len(invalid) > 0:
             c_old[:] = c
+        if keeps:
+            gates = kept[t, : 4 * n]
         _multiply(blocks, states[t], gates)
-        _finish(gates, c, h, hidden, w_hr, variant)
+        _finish(gates, c, h, hidden, w_hr, variant, keeps)
         if len(invalid) > 0:
-            for n in range(c.shape[1]):
-                if invalid[t, n]:
-                    c[:, n] = c_old[:, n]
-                    h[:, n] = states[t, :size, n]
+            for row in range(c.shape[1]):
+                if invalid[t, row]:
+                    c[:, row] = c_old[:, row]
+                    h[:, row] = states[t, :size, row]
+        if keeps:
+            kept[t, 4 * n :] = c
         if len(cells) > 0:
             cells[t] = c
+
+
+def _walk_row(panels, w_hr, invalid, gates, cells, before, d_out, d_h, d_c, d_hidden, d_z, hidden):  # type: ignore[no-untyped-def]
+    """Go back over some steps of one row; what `Walk` tells is written into the last two."""
+    n, size = len(d_c), d_out.shape[1]
+    for t in range(len(d_out) - 1, -1, -1):
+        d = d_out[t]
+        _accumulate(d, d_h[:size])
+        if len(invalid) > 0 and invalid[t]:
+            d_h[:size] = d
+            d_z[t] = 0
+            hidden[:, t] = 0
+            continue
+        seen = d
+        if w_hr.size > 0:
+            np.dot(w_hr, d, d_hidden)
+            seen = d_hidden
+        _retreat(gates[t, : 4 * n], cells[t], cells[t - 1] if t > 0 else before, seen, d_c, d_z[t])
+        for k in range(len(hidden)):
+            hidden[k, t] = d.dtype.type(0.5) * gates[t, k] * tanh(cells[t, k])
+        d_h[:] = 0
+        _add_product(d_z[t], panels, d_h)
+
+
+def _walk_batch(blocks, w_hr, invalid, inside, before, d_out, d_h, d_c, d_hidden, d_gates, d_z, hidden):  # type: ignore[no-untyped-def]
+    """Go back over some steps of several rows; what `Walk` tells is written into the last two."""
+    n, batch = d_c.shape
+    d_c_old = d_c.copy()
+    for t in range(len(d_out) - 1, -1, -1):
+        d, gates, c = d_out[t], inside[t, : 4 * n], inside[t, 4 * n :]
+        old = inside[t - 1, 4 * n :] if t > 0 else before
+        _accumulate(_flat(d), _flat(d_h))
+        seen = d
+        if w_hr.size > 0:
+            np.dot(w_hr, d, d_hidden)
+            seen = d_hidden
+        if len(invalid) > 0:
+            d_c_old[:] = d_c
+        _retreat(_flat(gates), _flat(c), _flat(old), _flat(seen), _flat(d_c), _flat(d_gates))
+        if len(invalid) > 0:
+            for row in range(batch):
+                if invalid[t, row]:
+                    d_c[:, row] = d_c_old[:, row]
+                    d_gates[:, row] = 0
+        _multiply(blocks, d_gates, d_h)
+        if len(invalid) > 0:
+            for row in range(batch):
+                if invalid[t, row]:
+                    d_h[:, row] = d[:, row]
+        for k in range(4 * n):
+            for row in range(batch):
+                d_z[k, t, row] = d_gates[k, row]
+        for k in range(len(hidden)):
+            for row in range(batch):
+                hidden[k, t, row] = d.dtype.type(0.5) * gates[k, row] * tanh(c[k, row])
 
 
 def _push(w, w_hr, variant, buffer, x, output):  # type: ignore[no-untyped-def]
@@ -304,7 +456,7 @@ def _push(w, w_hr, variant, buffer, x, output):  # type: ignore[no-untyped-def]
         _add_product(s.reshape(-1), w, gates.reshape(-1))
     else:
         _multiply(w, s, gates)
-    _finish(gates[: 4 * n], c, h, hidden, w_hr, variant)
+    _finish(gates[: 4 * n], c, h, hidden, w_hr, variant, False)
     for row in range(batch):
         for k in range(size):
             output[row, k] = half * h[k, row]
@@ -360,10 +512,12 @@ def _add_panel(_context, vector, panel, out):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _finish(gates, c, h, hidden, w_hr, variant):  # type: ignore[no-untyped-def]
+def _finish(gates, c, h, hidden, w_hr, variant, keeps):  # type: ignore[no-untyped-def]
     """Compute the new states from the pre-activations; `hidden` is what is projected, if it is."""
     target = hidden if len(w_hr) > 0 else h
-    if len(variant) == 0:
+    if keeps:
+        _advance_keeping(_flat(gates), _flat(c), _flat(target))
+    elif len(variant) == 0:
         _advance(_flat(gates), _flat(c), _flat(target))
     else:
         _advance_variant(_flat(gates), _flat(c), _flat(target), variant)
@@ -395,6 +549,45 @@ def _advance(gates, c, h):  # type: ignore[no-untyped-def]
         new = half * ((tanh(i[k]) + one) * tanh(g[k]) + (tanh(f[k]) + one) * c[k])
         c[k] = new
         h[k] = (tanh(o[k]) + one) * tanh(new)
+
+
+@_compiled
+def _advance_keeping(gates, c, h):  # type: ignore[no-untyped-def]
+    """Do as `_advance` does, and overwrite the pre-activations by the gates, the sigmoids doubled."""
+    n = len(c)
+    o, i, f, g = gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :]
+    one, half = c.dtype.type(1), c.dtype.type(0.5)
+    for k in range(n):
+        new_o, new_i, new_f, new_g = tanh(o[k]) + one, tanh(i[k]) + one, tanh(f[k]) + one, tanh(g[k])
+        new = half * (new_i * new_g + new_f * c[k])
+        o[k], i[k], f[k], g[k], c[k] = new_o, new_i, new_f, new_g, new
+        h[k] = new_o * tanh(new)
+
+
+@_compiled
+def _retreat(gates, c, old, d_h, d_c, d_z):  # type: ignore[no-untyped-def]
+    """Compute the derivatives by the pre-activations i, f, g and o and, in place, by the old cell state."""
+    n = len(c)
+    o, i, f, g = gates[:n], gates[n : 2 * n], gates[2 * n : 3 * n], gates[3 * n :]
+    d_i, d_f, d_g, d_o = d_z[:n], d_z[n : 2 * n], d_z[2 * n : 3 * n], d_z[3 * n :]
+    one, half = c.dtype.type(1), c.dtype.type(0.5)
+    for k in range(n):
+        s_o, s_i, s_f, t, t_c = half * o[k], half * i[k], half * f[k], g[k], tanh(c[k])
+        d = d_h[k] * s_o
+        d_o[k] = d * t_c * (one - s_o)
+        d = d_c[k] + d * (one - t_c * t_c)
+        d_f[k] = d * old[k] * s_f * (one - s_f)
+        d_c[k] = d * s_f
+        d *= s_i
+        d_g[k] = d * (one - t * t)
+        d_i[k] = d * t * (one - s_i)
+
+
+@_compiled
+def _accumulate(total, more):  # type: ignore[no-untyped-def]
+    """Add in place."""
+    for k in range(len(total)):
+        total[k] += more[k]
 
 
 @_compiled

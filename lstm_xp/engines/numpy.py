@@ -18,11 +18,12 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from lstm_xp._options import DEFAULT, CellOptions
+from lstm_xp._options import DEFAULT, CellOptions, is_neutral
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
+from lstm_xp.engines._host_vjp import StepsBack, run_vjp_on_host
 from lstm_xp.engines._norms import Norms, centre, complete_input, norm_of_cells, norm_of_products, prepare_norms
-from lstm_xp.engines._request import Request, Result, Stepper
+from lstm_xp.engines._request import Pullback, Request, Result, Stepper
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -80,17 +81,31 @@ def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
     if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
-    if request.noise is not None and any(array is not None for array in request.noise[1:5]):
-        return "it has no noise between layers nor on the recurrent state"
+    noise = request.noise
+    if noise is not None and any(masks is not None for masks in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
+        return "it has no noise on the recurrent state"
     for options in request.options:
         if options.activations != DEFAULT.activations:
             return "it has no activations but sigmoid and tanh"
+    if request.pullback:
+        if not all(is_neutral(options) for options in request.options):
+            return "its backward pass knows no options"
+        for name in ("peephole", "norm"):
+            if getattr(request.weights[0][0], name) is not None:
+                return f"its backward pass knows no `{name}`"
     return None
 
 
 def run(request: Request) -> Result:
     """Run a request."""
     return run_on_host(request, prepare, partial(loop, one_thread=has_one_thread(request)))
+
+
+def run_vjp(request: Request) -> tuple[Result, Pullback]:
+    """Run a request; return also the way back."""
+    one_thread = has_one_thread(request)
+    there, back = partial(loop, one_thread=one_thread, record=True), partial(loop_back, one_thread=one_thread)
+    return run_vjp_on_host(request, prepare, there, prepare_back, back)
 
 
 class Prepared(NamedTuple):
@@ -175,7 +190,10 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
 
     def gates(array: Array, scale: Array | float = half) -> Array:
-        ordered: Array = array.reshape(4, n, -1)[[3, 0, 1, 2]] * scale
+        parts = array.reshape(4, n, -1)
+        ordered = np.empty(parts.shape, dtype)
+        for part, place, factor in zip((3, 0, 1, 2), ordered, np.broadcast_to(scale, half.shape), strict=True):
+            np.multiply(parts[part], factor, out=place)
         return ordered.reshape(4 * n, -1)
 
     if weights.norm is None:
@@ -203,10 +221,18 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     others = w_hr, p_o, p_if, bounds, options, norms
     if batch == 1:
         # Columns one after the other: that product of a matrix and a vector is the faster one.
-        return Prepared(np.asfortranarray(w_h), np.ascontiguousarray(w_x.T), *others)
+        return Prepared(transposed(w_h).T, transposed(w_x), *others)
     if norms is not None:
-        return Prepared(w_h, np.ascontiguousarray(w_x.T), *others)
+        return Prepared(w_h, transposed(w_x), *others)
     return Prepared(np.hstack([w_h, w_x]), None, *others)
+
+
+def transposed(matrix: Array) -> Array:
+    """Return the transposed matrix in C order. NumPy by itself fetches a line of the cache for each number of it."""
+    result, width = np.empty(matrix.shape[::-1], matrix.dtype), max(1, 64 // matrix.itemsize)
+    for start in range(0, len(matrix), width):
+        result[:, start : start + width] = matrix[start : start + width].T
+    return result
 
 
 def for_one_step(prepared: Prepared, factor: float) -> Prepared:
@@ -254,7 +280,7 @@ def project_input(x: Array, w_x: Array, norms: Norms | None) -> Array:
 Run: TypeAlias = Callable[[Array, Array | None, Array | None, Array | None], None]
 
 
-def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
+def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array, record: Array | None = None) -> None:
     """
     Run one layer in one direction, in as many rounds as the buffer wants.
 
@@ -268,6 +294,8 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
         Runs those that fit into the buffer.
     c : array, shape (hidden_size, batch)
         The cell state that it overwrites.
+    record : array, shape (time, 5, hidden_size, batch), optional
+        To be overwritten by what is inside, as `run` makes it; then nothing of it is kept otherwise.
     """
     time, batch, features = steps.x.shape
     size, rows = steps.h.shape[1], prepared.w.shape[1]
@@ -293,7 +321,7 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
             added = project_input(
                 x if invalid is None else np.where(invalid[:, :, None], 0, x), prepared.w_x, prepared.norms
             )
-        run(states[: len(x) + 1], added, invalid, inside)
+        run(states[: len(x) + 1], added, invalid, inside if record is None else record[start : start + length])
         np.multiply(states[1 : len(x) + 1, :size].transpose(0, 2, 1), 1 / doubled, out=output)
         states[0, :size] = states[len(x), :size]
         for name, array in steps.kept.items():
@@ -304,10 +332,11 @@ def run_steps(prepared: Prepared, steps: Steps, run: Run, c: Array) -> None:
     steps.c[...] = c.T
 
 
-def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
-    """Run one layer in one direction."""
+def loop(prepared: Prepared, steps: Steps, one_thread: bool, record: bool = False) -> Array | None:
+    """Run one layer in one direction; return what `run_steps` records, where it is wanted."""
     batch, size = steps.h.shape
     step, now = make_step(prepared, batch, one_thread)
+    recorded = np.empty((len(steps.x), *now.shape), now.dtype) if record else None
 
     def run(states: Array, added: Array | None, invalid: Array | None, inside: Array | None) -> None:
         # Lists, and vectors for one row: NumPy is quicker with them.
@@ -324,7 +353,8 @@ def loop(prepared: Prepared, steps: Steps, one_thread: bool) -> None:
             step(*arguments)
             kept[t] = latest
 
-    run_steps(prepared, steps, run, now[-1])
+    run_steps(prepared, steps, run, now[-1], recorded)
+    return recorded
 
 
 def make_step(prepared: Prepared, batch: int, one_thread: bool) -> tuple[Step, Array]:
@@ -440,3 +470,168 @@ def make_step(prepared: Prepared, batch: int, one_thread: bool) -> tuple[Step, A
             np.copyto(h, h_old, where=invalid)
 
     return step, buffer[: 5 * n].reshape(5, n, batch)
+
+
+# Elements of what there is for some steps of the way back; so many numbers, or more, a product of theirs adds up.
+BUFFER_BACK, DEEP = 2**18, 512
+
+
+class PreparedBack(NamedTuple):
+    """
+    A cell's weights as the way back wants them: those of the gates as they are.
+
+    `w` is `weight_hh`, transposed for several rows.
+    """
+
+    w: Array
+    w_x: Array
+    w_hr: Array | None
+
+
+def prepare_back(weights: CellWeights, _options: CellOptions, batch: int) -> PreparedBack:
+    """Return the weights for the way back through one row, or through several."""
+    w = weights.weight_hh
+    return PreparedBack(w if batch == 1 else transposed(w), weights.weight_ih, weights.weight_hr)
+
+
+# walk(times, d_h) goes back over some steps. d_h, shape (time, rows, batch), has what the output's derivative is and
+# is overwritten by that by the hidden state. It returns that by the pre-activations, i, f, g and o, shape
+# (4*hidden_size, time*batch), and the hidden state before its projection, (hidden_size, time*batch), if there is one.
+Walk: TypeAlias = Callable[[slice, Array], tuple[Array, Array | None]]
+
+
+def length_of_round(steps: StepsBack) -> int:
+    """Return how many steps of the way back are taken at once."""
+    return min(len(steps.x), max(1, BUFFER_BACK // (6 * steps.c.size), DEEP // len(steps.c)))
+
+
+def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
+    """
+    Go back through one layer in one direction, in as many rounds as the buffer wants.
+
+    Parameters
+    ----------
+    prepared : PreparedBack
+        The weights.
+    steps : StepsBack
+        The steps.
+    walk : callable
+        Goes back over those of a round.
+    """
+    (time, batch, _), size, sums = steps.x.shape, steps.h.shape[1], steps.sums
+    length = length_of_round(steps)
+    d_h = np.empty((length, size, batch), steps.h.dtype)
+    ones = np.ones(length * batch, steps.h.dtype)
+    for stop in range(time, 0, -length):
+        times = slice(max(0, stop - length), stop)
+        x, d_x, hidden = steps.x[times], steps.d_x[times], steps.hidden[max(0, times.start - 1) : stop - 1]
+        count = len(x)
+        if times.start == 0:
+            hidden = np.concatenate([steps.h[None], hidden])
+        np.copyto(d_h[:count], steps.d_output[times].transpose(0, 2, 1))
+        d_z, projected = walk(times, d_h[:count])
+        sums.weight_ih.add(d_z, x.reshape(count * batch, -1))
+        sums.weight_hh.add(d_z, hidden.reshape(count * batch, size))
+        if sums.bias is not None:
+            sums.bias.add(d_z, ones[: count * batch])
+        if sums.weight_hr is not None and projected is not None:
+            d_projection = d_h[:count].transpose(1, 0, 2)
+            if steps.mask is not None:
+                d_projection = np.where(steps.mask[times], d_projection, 0)
+            sums.weight_hr.add(d_projection.reshape(size, -1), projected.T)
+        if d_x.flags.c_contiguous:
+            np.dot(d_z.T, prepared.w_x, out=d_x.reshape(count * batch, -1))
+        else:
+            d_x[...] = np.dot(d_z.T, prepared.w_x).reshape(d_x.shape)
+
+
+def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> None:
+    """Go back through one layer in one direction."""
+    w, _, w_hr = prepared
+    (batch, n), size, dtype, inside = steps.c.shape, steps.h.shape[1], steps.c.dtype, steps.kept
+    length = length_of_round(steps)
+    slopes, cells = np.empty((length, 6, n, batch), dtype), np.empty((length, n, batch), dtype)
+    vector = batch == 1
+    add, multiply = np.add, np.multiply
+    d_h, d_c = steps.d_h.T.copy(), steps.d_c.T.copy()
+    d_hidden = np.empty_like(d_c)
+    if vector:
+        d_h, d_c, d_hidden = d_h[:, 0], d_c[:, 0], d_hidden[:, 0]
+    product, d_h_parts = (w.T if vector else w).dot, d_h
+    blocks = 1 if vector else count_blocks(size, 4 * n, batch, one_thread)
+    if blocks > 1:
+        product, d_h_parts = partial(np.matmul, w.reshape(blocks, -1, 4 * n)), d_h.reshape(blocks, -1, batch)
+
+    def walk(times: slice, d_output: Array) -> tuple[Array, Array | None]:
+        count = len(d_output)
+        some, hidden = slopes[:count], cells[:count]
+        before = steps.c.T if times.start == 0 else inside[times.start - 1, 4]
+        write_slopes(inside[times], before, some, hidden)
+        invalid = None
+        if steps.mask is not None:
+            invalid = np.logical_not(steps.mask[times], order="C")[:, None]
+            np.copyto(some, 0, where=invalid[:, None])
+            np.copyto(some[:, 0], 1, where=invalid)
+        rows = some[..., 0] if vector else some
+        of_h, of_c = (list(part) for part in (rows[:, 4:], rows[:, :4]))
+        new, d_gates = list(rows[:, 5]), list(rows[:, 1:5].reshape(count, 4 * n, *rows.shape[3:]))
+        carried, d_now = list(rows[:, 0]), list(d_output[..., 0] if vector else d_output)
+        after = d_c
+        for t in range(count - 1, -1, -1):
+            d = d_now[t]
+            add(d, d_h, d)
+            d_hid = d if w_hr is None else w_hr.T.dot(d, d_hidden)
+            multiply(d_hid, of_h[t], of_h[t])
+            add(new[t], after, new[t])
+            multiply(new[t], of_c[t], of_c[t])
+            after = carried[t]
+            product(d_gates[t], d_h_parts)
+            if invalid is not None:
+                add(d_h, d, d_h, where=invalid[t, 0])
+        d_c[...] = after
+        d_z = some.reshape(count, 6 * n, batch)[:, n : 5 * n]
+        d_z = d_z[..., 0].T if vector else d_z.transpose(1, 0, 2).reshape(4 * n, count * batch)
+        if w_hr is None:
+            return d_z, None
+        multiply(hidden, inside[times, 0], hidden)
+        multiply(hidden, dtype.type(0.5), hidden)
+        return d_z, hidden.transpose(1, 0, 2).reshape(n, count * batch)
+
+    pull_steps(prepared, steps, walk)
+    steps.d_h[...], steps.d_c[...] = d_h.reshape(size, batch).T, d_c.reshape(n, batch).T
+
+
+def write_slopes(inside: Array, before: Array, slopes: Array, tanh_c: Array) -> None:
+    r"""
+    Write the slopes of some steps.
+
+    Parameters
+    ----------
+    inside : array, shape (time, 5, hidden_size, batch)
+        What `Run` writes.
+    before : array, shape (hidden_size, batch)
+        The cell state before the first step.
+    slopes : array, shape (time, 6, hidden_size, batch)
+        To be overwritten: by which the derivative by the cell state is to be multiplied for that by the old one and by
+        the pre-activations of i, f and g; by which the derivative by the hidden state is for the one by the
+        pre-activation of o and for what it adds to that by the cell state.
+    tanh_c : array, shape (time, hidden_size, batch)
+        To be overwritten.
+    """
+    o, i, f, g, c = (inside[:, k] for k in range(5))
+    _, s_i, s_f, s_g, s_o, s_h = (slopes[:, k] for k in range(6))
+    np.tanh(c, tanh_c)
+    # A sigmoid's slope is s(1 - s), that of tanh 1 - t^2. Sigmoids are doubled: the factors come last.
+    for sigmoids, slope in ((inside[:, 1:3], slopes[:, 1:3]), (o, s_o)):
+        np.subtract(2, sigmoids, slope)
+        np.multiply(slope, sigmoids, slope)
+    for tanh, sigmoid, slope in ((g, i, s_g), (tanh_c, o, s_h)):
+        np.multiply(tanh, tanh, slope)
+        np.subtract(1, slope, slope)
+        np.multiply(slope, sigmoid, slope)
+    np.multiply(s_i, g, s_i)
+    np.multiply(s_f[0], before, s_f[0])
+    np.multiply(s_f[1:], c[:-1], s_f[1:])
+    np.multiply(s_o, tanh_c, s_o)
+    slopes[:, 0] = f
+    np.multiply(slopes, np.array([0.5, 0.25, 0.25, 0.5, 0.25, 0.5], slopes.dtype)[:, None, None], slopes)
