@@ -50,17 +50,17 @@ def test_blocks_of_rows_change_no_result(batch: int, blocks: int, monkeypatch: p
 
 
 def test_it_is_compiled_ahead_and_for_whatever_lies_in_memory() -> None:
-    """Kernels have one signature each: another would raise. Warming up leaves nothing to compile."""
+    """Kernels have these signatures: another would raise. Warming up leaves nothing to compile."""
     from lstm_xp.engines import numba as engine
 
     lx.warm_up("numba")
-    kernels = engine._row_back_kernel, engine._batch_back_kernel
-    assert [kernel.cache_info().currsize for kernel in kernels] == [2, 2]
+    kernels = engine._row_back_kernel, engine._batch_back_kernel, engine._dot_kernel
+    assert [kernel.cache_info().currsize for kernel in kernels] == [2, 2, 2]
     case = Case(num_layers=2, bidirectional=True, batch_first=True, valid="mask", proj_size=2)
     for batch in (1, 3):
         each = case.replace(batch=batch)
         compare_gradients(derivatives(each, "numba"), derivatives(each, "standard"))
-    assert [len(kernel(char).signatures) for kernel in kernels for char in "fd"] == [1] * 4
+    assert [len(kernel(char).signatures) for kernel in kernels for char in "fd"] == [1, 1, 1, 1, 3, 3]
 
 
 @pytest.mark.parametrize("name", ["_advance_keeping", "_retreat"])

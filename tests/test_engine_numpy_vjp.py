@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lstm_xp as lx
-from conformance.cases import CORE, Case
+from conformance.cases import CORE, Case, map_arrays
 from conformance.compare import flat
 from conformance.derivatives import compare_gradients, loss_weights, torch_gradients
 from lstm_xp.engines import numpy as numpy_engine
@@ -165,6 +165,30 @@ def test_pulled_back_again(engine: str, case: Case) -> None:
     assert not any(np.shares_memory(one, other) for k, one in enumerate(arrays) for other in arrays[:k])
 
 
+@pytest.mark.parametrize("kind", ["strided", "read-only", "unaligned", "Fortran"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_arrays_in_any_memory(engine: str, batch: int, kind: str) -> None:
+    case = Case(batch=batch, num_layers=2, bidirectional=True, proj_size=2)
+
+    def moved(array: np.ndarray) -> np.ndarray:
+        memory = np.empty(2 * array.nbytes + 1, np.uint8)
+        if kind == "Fortran":
+            return np.asfortranarray(array)
+        if kind == "strided":
+            given = memory[: 2 * array.nbytes].view(array.dtype).reshape(*array.shape[:-1], -1)[..., ::-2]
+        else:
+            given = memory[kind == "unaligned" :][: array.nbytes].view(array.dtype).reshape(array.shape)
+        given[...] = array
+        given.flags.writeable = kind != "read-only"
+        return given
+
+    arguments, cotangents = map_arrays(moved, case.arguments()), map_arrays(moved, loss_weights(case))
+    _, pullback = lx.lstm_vjp(weights=map_arrays(moved, case.weights()), **arguments, engine=engine)
+    actual = named(case, pullback(cotangents[0], cotangents[1:]))
+    compare_gradients(actual, derivatives(case, "standard"))
+
+
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_pulled_back_in_threads(engine: str, batch: int) -> None:
@@ -220,6 +244,13 @@ def test_noise_that_is_left_to_the_reference(engine: str, name: str) -> None:
     noise = lx.Noise(**{name: case.draw("noise", shape, 0, 1)})
     with pytest.raises(ValueError, match=f"'{engine}' cannot run this: it has no noise on the recurrent state"):
         run(case, engine, noise=noise)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_in_chunks_of_time(engine: str) -> None:
+    """Each starts from a state that came from elsewhere."""
+    case = Case(num_layers=2, valid="mask", proj_size=2)
+    compare_gradients(derivatives(case, engine, remat=3), derivatives(case, "standard"))
 
 
 def test_a_transposed_matrix() -> None:

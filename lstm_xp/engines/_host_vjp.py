@@ -29,21 +29,24 @@ from lstm_xp.engines._host import (
 )
 from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result
 
+# dot(a, b, out) writes a product of two matrices, all of them contiguous in either order, the last in C order.
+Dot: TypeAlias = Callable[[Array, Array, Array], object]
+
 
 class Sum:
-    """The sum of some products of matrices, which there may be none of."""
+    """The sum of some arrays, which there may be none of."""
 
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.total = np.zeros(shape, dtype)
         self._is_zero = True
 
-    def add(self, a: Array, b: Array) -> None:
-        """Add the product of two matrices, or of a matrix and a vector."""
-        if self._is_zero:
-            np.dot(a, b, out=self.total)
-            self._is_zero = False
-        else:
-            self.total += np.dot(a, b)
+    def add(self, write: Callable[..., object], *arguments: Any) -> None:
+        """Add what a function writes into an array, its last argument."""
+        out = self.total if self._is_zero else np.empty_like(self.total)
+        write(*arguments, out)
+        if not self._is_zero:
+            self.total += out
+        self._is_zero = False
 
 
 class Sums(NamedTuple):

@@ -130,7 +130,7 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
 
 def warm_up(dtype: str) -> None:
     """Compile for a dtype what there is to compile, or read it from disk."""
-    for kernel in (_row_kernel, _batch_kernel, _push_kernel, _row_back_kernel, _batch_back_kernel):
+    for kernel in (_row_kernel, _batch_kernel, _push_kernel, _row_back_kernel, _batch_back_kernel, _dot_kernel):
         kernel(np.dtype(dtype).char)
 
 
@@ -159,8 +159,11 @@ def _in_panels(prepared: Prepared) -> Prepared:
         prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr))
     if prepared.w_x is None:
         return prepared._replace(w=panels)
-    rest = len(panels) * panels.shape[2] - prepared.w_x.shape[1]
-    return prepared._replace(w=panels, w_x=np.pad(prepared.w_x, ((0, 0), (0, rest))) if rest > 0 else prepared.w_x)
+    w_x = prepared.w_x
+    if w_x.shape[1] < len(panels) * panels.shape[2]:
+        w_x = np.zeros((len(w_x), len(panels) * panels.shape[2]), w_x.dtype)
+        w_x[:, : prepared.w_x.shape[1]] = prepared.w_x
+    return prepared._replace(w=panels, w_x=w_x)
 
 
 def _panels(w: Array) -> Array:
@@ -248,7 +251,7 @@ def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> Non
         return d_z.reshape(4 * n, -1), None if w_hr is None else hidden.reshape(n, -1)
 
     blocks, d_gates = w if batch == 1 else _in_blocks(w, batch, one_thread), np.empty((4 * n, batch), dtype)
-    pull_steps(prepared, steps, walk)
+    pull_steps(prepared, steps, walk, _dot_kernel(dtype.char))
     steps.d_h[...], steps.d_c[...] = d_h[:size].T, d_c.T
 
 
@@ -329,6 +332,21 @@ def _batch_back_kernel(char: str) -> Any:
     weights, invalid = (array(3), array(2)), types.Array(types.boolean, 2, "C")
     kept, states = (array(3), array(2)), (array(3), array(2), array(2), array(2))
     return _compiled(_walk_batch, [types.void(*weights, invalid, *kept, *states, array(2), array(3), array(3))])
+
+
+@cache
+def _dot_kernel(char: str) -> Any:
+    """Return `_dot`, compiled for a dtype."""
+    array = _arrays(char)
+    orders = [("C", "C"), ("F", "C"), ("C", "F")]
+    return _compiled(
+        _dot, [types.void(*(array(2, order, readonly=True) for order in each), array(2)) for each in orders]
+    )
+
+
+def _dot(a, b, out):  # type: ignore[no-untyped-def]
+    """Multiply two matrices."""
+    np.dot(a, b, out)
 
 
 def _run_row(length, w_x, panels, w_hr, variant, valid, x, h, c, output, cells, kept):  # type: ignore[no-untyped-def]

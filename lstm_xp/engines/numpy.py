@@ -21,7 +21,7 @@ import numpy as np
 from lstm_xp._options import DEFAULT, CellOptions, is_neutral
 from lstm_xp._weights import CellWeights, total_bias
 from lstm_xp.engines._host import Array, Steps, run_on_host
-from lstm_xp.engines._host_vjp import StepsBack, run_vjp_on_host
+from lstm_xp.engines._host_vjp import Dot, StepsBack, run_vjp_on_host
 from lstm_xp.engines._norms import Norms, centre, complete_input, norm_of_cells, norm_of_products, prepare_norms
 from lstm_xp.engines._request import Pullback, Request, Result, Stepper
 
@@ -491,7 +491,9 @@ class PreparedBack(NamedTuple):
 def prepare_back(weights: CellWeights, _options: CellOptions, batch: int) -> PreparedBack:
     """Return the weights for the way back through one row, or through several."""
     w = weights.weight_hh
-    return PreparedBack(w if batch == 1 else transposed(w), weights.weight_ih, weights.weight_hr)
+    return PreparedBack(
+        w if batch == 1 else transposed(w), np.require(weights.weight_ih, None, ("C", "A")), weights.weight_hr
+    )
 
 
 # walk(times, d_h) goes back over some steps. d_h, shape (time, rows, batch), has what the output's derivative is and
@@ -505,7 +507,7 @@ def length_of_round(steps: StepsBack) -> int:
     return min(len(steps.x), max(1, BUFFER_BACK // (6 * steps.c.size), DEEP // len(steps.c)))
 
 
-def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
+def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk, dot: Dot = np.dot) -> None:
     """
     Go back through one layer in one direction, in as many rounds as the buffer wants.
 
@@ -517,32 +519,37 @@ def pull_steps(prepared: PreparedBack, steps: StepsBack, walk: Walk) -> None:
         The steps.
     walk : callable
         Goes back over those of a round.
+    dot : callable, optional
+        Multiplies matrices: an engine has one BLAS for all, whose threads do not wait for those of another.
     """
     (time, batch, _), size, sums = steps.x.shape, steps.h.shape[1], steps.sums
     length = length_of_round(steps)
     d_h = np.empty((length, size, batch), steps.h.dtype)
-    ones = np.ones(length * batch, steps.h.dtype)
     for stop in range(time, 0, -length):
         times = slice(max(0, stop - length), stop)
         x, d_x, hidden = steps.x[times], steps.d_x[times], steps.hidden[max(0, times.start - 1) : stop - 1]
-        count = len(x)
         if times.start == 0:
             hidden = np.concatenate([steps.h[None], hidden])
+        count = len(x)
         np.copyto(d_h[:count], steps.d_output[times].transpose(0, 2, 1))
         d_z, projected = walk(times, d_h[:count])
-        sums.weight_ih.add(d_z, x.reshape(count * batch, -1))
-        sums.weight_hh.add(d_z, hidden.reshape(count * batch, size))
+        sums.weight_ih.add(dot, d_z, np.require(x, None, ("C", "A")).reshape(count * batch, -1))
+        sums.weight_hh.add(dot, d_z, np.ascontiguousarray(hidden).reshape(count * batch, size))
         if sums.bias is not None:
-            sums.bias.add(d_z, ones[: count * batch])
+            sums.bias.add(_sum_of_columns, d_z)
         if sums.weight_hr is not None and projected is not None:
             d_projection = d_h[:count].transpose(1, 0, 2)
             if steps.mask is not None:
                 d_projection = np.where(steps.mask[times], d_projection, 0)
-            sums.weight_hr.add(d_projection.reshape(size, -1), projected.T)
-        if d_x.flags.c_contiguous:
-            np.dot(d_z.T, prepared.w_x, out=d_x.reshape(count * batch, -1))
-        else:
-            d_x[...] = np.dot(d_z.T, prepared.w_x).reshape(d_x.shape)
+            sums.weight_hr.add(dot, np.ascontiguousarray(d_projection).reshape(size, -1), projected.T)
+        out = d_x if d_x.flags.c_contiguous else np.empty(d_x.shape, d_x.dtype)
+        dot(d_z.T, prepared.w_x, out.reshape(count * batch, -1))
+        if out is not d_x:
+            d_x[...] = out
+
+
+def _sum_of_columns(matrix: Array, out: Array) -> None:
+    np.sum(matrix, axis=1, out=out)
 
 
 def loop_back(prepared: PreparedBack, steps: StepsBack, one_thread: bool) -> None:
