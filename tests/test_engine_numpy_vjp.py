@@ -254,7 +254,7 @@ def test_in_chunks_of_time(engine: str) -> None:
 
 
 def test_a_transposed_matrix() -> None:
-    for shape in ((4, 37), (37, 4), (48, 5), (1, 1), (0, 3)):
+    for shape in ((4, 37), (37, 4), (1, 1), (0, 3), (130, 127), (129, 150)):
         for dtype in ("float32", "float64"):
             matrix = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
             result = numpy_engine.transposed(matrix)

@@ -189,11 +189,11 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
     n = weights.weight_hh.shape[0] // 4
     half = np.array([0.5, 0.5, 0.5, 1.0], dtype)[:, None, None]
 
-    def gates(array: Array, scale: Array | float = half) -> Array:
+    def gates(array: Array, scale: Array = half) -> Array:
         parts = array.reshape(4, n, -1)
         ordered = np.empty(parts.shape, dtype)
-        for part, place, factor in zip((3, 0, 1, 2), ordered, np.broadcast_to(scale, half.shape), strict=True):
-            np.multiply(parts[part], factor, out=place)
+        np.multiply(parts[3:], scale[:1], out=ordered[:1])
+        np.multiply(parts[:3], scale[1:], out=ordered[1:])
         return ordered.reshape(4 * n, -1)
 
     if weights.norm is None:
@@ -201,7 +201,7 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
         w_x, w_h = gates(weights.weight_ih), gates(weights.weight_hh)
     else:
         norms, bias = prepare_norms(weights.norm, total_bias(weights), options, gates), None
-        w_x, w_h = (centre(gates(w, dtype.type(1)), norms.groups) for w in (weights.weight_ih, weights.weight_hh))
+        w_x, w_h = (centre(gates(w, np.ones_like(half)), norms.groups) for w in (weights.weight_ih, weights.weight_hh))
     w_x = np.hstack([w_x, np.zeros((4 * n, 1), dtype) if bias is None else gates(bias)])
     w_hr = weights.weight_hr
     if w_hr is None:
@@ -229,7 +229,8 @@ def prepare(weights: CellWeights, options: CellOptions, batch: int) -> Prepared:
 
 def transposed(matrix: Array) -> Array:
     """Return the transposed matrix in C order. NumPy by itself fetches a line of the cache for each number of it."""
-    result, width = np.empty(matrix.shape[::-1], matrix.dtype), max(1, 64 // matrix.itemsize)
+    result = np.empty(matrix.shape[::-1], matrix.dtype)
+    width = 64 // matrix.itemsize if matrix.size > 2**14 else max(1, len(matrix))
     for start in range(0, len(matrix), width):
         result[:, start : start + width] = matrix[start : start + width].T
     return result
