@@ -165,14 +165,14 @@ def run_vjp_on_host(
     Pullback
         The way back.
     """
-    if request.prepared is None:
-        request = request._replace(prepared={})
+    # What is prepared for this call alone is kept as long as it is of use.
+    there, back = (request._replace(prepared={}) if request.prepared is None else request for _ in range(2))
     parts = parts_of(request)
     map_parts, map_directions = (map, map_of(request)) if len(parts) == 1 else (in_threads, map)
 
     def go(rows: slice) -> tuple[_Way, Result]:
-        way = _Way(rows_of(request, rows), prepare_back, loop_back, {})
-        return way, over_the_layers(way.request, prepare, loop, map_directions, way.recordings)
+        way = _Way(rows_of(back, rows), prepare_back, loop_back, {})
+        return way, over_the_layers(rows_of(there, rows), prepare, loop, map_directions, way.recordings)
 
     ways, results = zip(*map_parts(go, parts), strict=True)
 
