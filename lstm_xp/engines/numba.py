@@ -12,6 +12,9 @@ time. A step's product, of a vector, takes as long as reading the weights: they 
 columns, row after row, so that they are read in order, a line of the cache at a time, and the sums of a panel stay in
 registers.
 
+The way back is that of NumPy's engine, too; a step of it has one loop over the units, and for one row its product, with
+the transposed weights, is one of panels.
+
 What is compiled is kept on disk beside this file, or where ``NUMBA_CACHE_DIR`` says. Nothing runs in Numba's own
 threads, so that it is safe after a fork and in many threads.
 """

@@ -9,6 +9,11 @@ many steps at once. A batch's product is made in blocks of rows, where those are
 With :math:`\sigma(z) = (\tanh(z/2) + 1)/2` and the halves folded into the weights, one tanh serves all four gates; the
 factor 2 that then remains in c is divided out, the one in h is folded into the weights that read it. Factors of two are
 exact; a state beyond half the largest number overflows.
+
+On the way back all that does not wait for the step after, the slopes, is made for many steps at once. A step is then
+five calls: two multiplications, by the slopes of the output gate and of what tanh shows, and by those of the other
+gates and the forget gate itself; two sums; and the product with the transposed weights. What many steps make is one
+matrix, of which one product each makes the derivatives by the weights and by the input.
 """
 
 import os
