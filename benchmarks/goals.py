@@ -51,6 +51,7 @@ class Goal(NamedTuple):
 
 
 BOTH = "forward", "gradient"
+MANY_ROWS, ONE_ROW = (lambda N, H: N >= 32, "N ≥ 32"), (lambda N, H: N == 1, "N = 1")
 GOALS = (
     Goal("numpy", "lstm_xp numpy", ("blog class",), 1 / 3, mean=True),
     Goal("numpy", "lstm_xp numpy", ("blog class",), 1 / 1.5),
@@ -81,6 +82,12 @@ GOALS = (
     Goal("jax", "lstm_xp jax", ITSELF, 1.1, what=("compile, forward", "compile, gradient")),
     Goal("torch", "lstm_xp torch", ("torch.nn.LSTM",), 1.03, what=BOTH),
     Goal("torch", "lstm_xp standard", ("loop over LSTMCell",), 1.0, what=BOTH),
+    Goal("torch", "lstm_xp bptt", ("lstm_xp standard",), 0.5, what=("gradient",)),
+    *(
+        Goal("training", f"lstm_xp {engine}", ("torch.nn.LSTM",), limit, where=where, which=which, what=("gradient",))
+        for engine, limits in (("numpy", (2.0, 3.0)), ("numba", (1.2, 1.0)))
+        for limit, (where, which) in zip(limits, (MANY_ROWS, ONE_ROW), strict=True)
+    ),
     *(
         Goal("trace", f"lstm_xp {engine}, c kept", (f"{engine}, plain call",), 1.1)
         for engine in ("numpy", "standard", "torch", "jax")
@@ -89,6 +96,8 @@ GOALS = (
     Goal("dask", "lstm_xp dask, 2 workers", ("the workers' limit",), 1.0, what=("memory",)),
     Goal("memory", "lstm_xp numpy", ("torch.nn.LSTM",), 1.1, what=("peak",)),
     Goal("memory", "lstm_xp stream", ITSELF, 1.1, what=("peak",)),
+    Goal("memory", "lstm_xp numpy", ("torch.nn.LSTM",), 1.0, what=("training, peak",)),
+    Goal("memory", "lstm_xp numpy, remat=100", ("torch.nn.LSTM",), 0.5, what=("training, peak",)),
 )
 
 

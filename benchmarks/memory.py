@@ -1,4 +1,4 @@
-"""``python -m benchmarks.memory NAME T``: print by how many bytes one call raised the process's peak. Linux."""
+"""``python -m benchmarks.memory WHAT NAME T``: print by how many bytes one call raised the process's peak. Linux."""
 
 import sys
 from collections.abc import Callable
@@ -10,7 +10,16 @@ import lstm_xp as lx
 
 N, I, H = 8, 64, 128
 LEAST = 2**20  # what allocators do below is noise
-NAMES = "lstm_xp numpy", "lstm_xp stream", "torch.nn.LSTM", "ONNX Runtime"
+NAMES = {
+    "peak": ("lstm_xp numpy", "lstm_xp stream", "torch.nn.LSTM", "ONNX Runtime"),
+    "training, peak": (
+        "lstm_xp numpy",
+        "lstm_xp numpy, remat=100",
+        "lstm_xp numba",
+        "lstm_xp standard",
+        "torch.nn.LSTM",
+    ),
+}
 
 
 def status(key: str) -> int:
@@ -52,10 +61,34 @@ def prepare(name: str, T: int) -> Callable[[np.ndarray], object]:
     return forward
 
 
+def prepare_training(name: str) -> Callable[[np.ndarray], object]:
+    """Return what goes forward over an input and back, for the gradient of the output's sum of squares."""
+    net = lx.LSTM(I, H, seed=0)
+    if name.startswith("lstm_xp"):
+        engine, _, remat = name.removeprefix("lstm_xp ").partition(", remat=")
+
+        def train(x: np.ndarray) -> object:
+            (output, _), pullback = net.vjp(x, engine=engine, remat=int(remat) if remat else None)
+            return pullback(2 * output)
+
+        return train
+    import torch
+
+    torch.set_num_threads(1)
+    module = torch.nn.LSTM(I, H)
+    module.load_state_dict({key: torch.tensor(array) for key, array in net.state_dict().items()})
+
+    def train_torch(x: np.ndarray) -> object:
+        leaf = torch.from_numpy(x).requires_grad_()
+        return torch.autograd.grad(module(leaf)[0].square().sum(), [leaf, *module.parameters()])
+
+    return train_torch
+
+
 def main() -> None:
     """Warm up with few steps, forget that peak, and run all."""
-    name, T = sys.argv[1], int(sys.argv[2])
-    run = prepare(name, T)
+    what, name, T = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    run = prepare(name, T) if what == "peak" else prepare_training(name)
     x = np.random.default_rng(0).standard_normal((T, N, I), np.float32)
     if name != "ONNX Runtime":  # whose session is for T steps
         run(x[:10])

@@ -12,7 +12,13 @@ from matplotlib.axes import Axes
 
 from benchmarks.records import Record
 
-OURS = {"lstm_xp numpy": "#0b5fa5", "lstm_xp numba": "#c2410c", "lstm_xp stream": "#15803d"}
+OURS = {
+    "lstm_xp numpy": "#0b5fa5",
+    "lstm_xp numba": "#c2410c",
+    "lstm_xp stream": "#15803d",
+    "lstm_xp numpy, remat=100": "#6d28d9",
+}
+MEMORY = {"peak": "forward", "training, peak": "forward and back"}
 OTHERS = "#8a8a8a"
 STYLE = {
     "font.size": 9,
@@ -40,9 +46,11 @@ def draw(found: Sequence[Record], folder: Path) -> list[Path]:
             panels[0].set_ylabel(f"seconds, {threads} thread{'s' * (threads > 1)}")
             files.append(save(figure, folder / f"scaling-{threads}.svg"))
         if memory := [r for r in found if r.question == "memory"]:
-            figure, panel = plt.subplots(figsize=(6, 3.8), layout="constrained")
-            lines(panel, [r for r in memory if r.what == "peak"], "T", scale=2**20)
-            panel.set(xlabel="T (N = 8, I = 64, H = 128)", ylabel="MiB above what was there before the call")
+            figure, panels = plt.subplots(1, 2, figsize=(12, 3.8), layout="constrained")
+            for panel, (what, title) in zip(panels, MEMORY.items(), strict=True):
+                lines(panel, [r for r in memory if r.what == what], "T", scale=2**20)
+                panel.set(title=title, xlabel="T (N = 8, I = 64, H = 128)")
+            panels[0].set_ylabel("MiB above what was there before the call")
             files.append(save(figure, folder / "memory.svg"))
     return files
 

@@ -100,6 +100,7 @@ def ask_torch(setting: Setting) -> Iterator[Record]:
                 on_torch.ours(problem, "torch", train=train),
                 on_torch.native(problem, train=train),
                 on_torch.ours(problem, "standard", train=train),
+                *(on_torch.ours(problem, "bptt", train=True) if train else ()),
                 on_torch.loop_over_cell(problem, train=train),
                 on_torch.keras(problem, train=train),
             )
@@ -124,6 +125,20 @@ def ask_jax(setting: Setting) -> Iterator[Record]:
             contestants = (on_jax.compilation(peer, problem, gradient=gradient) for peer in everybody)
             for each in timed("jax", setting, problem, contestants, "compile", share=0.5):
                 yield replace(each, what=f"compile, {'gradient' if gradient else 'forward'}")
+
+
+def ask_training(setting: Setting) -> Iterator[Record]:
+    """Yield going forward and back on NumPy's arrays, beside torch's own module."""
+    from benchmarks import on_torch, on_training
+
+    for problem in setting.problems(GRID):
+        contestants = chain(
+            on_training.ours(problem, "numpy"),
+            on_training.ours(problem, "numba"),
+            on_training.ours(problem, "standard"),
+            on_torch.native(problem, train=True),
+        )
+        yield from timed("training", setting, problem, contestants, "gradient")
 
 
 def ask_stream(setting: Setting) -> Iterator[Record]:
@@ -191,11 +206,12 @@ def ask_memory(setting: Setting) -> Iterator[Record]:
         return
     for T in (200, 400) if setting.quick else (2000, 5000, 10000, 20000):
         problem = Problem(memory.N, T, memory.I, memory.H)
-        for name in memory.NAMES:
-            command = [sys.executable, "-m", "benchmarks.memory", name, str(T)]
-            found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-            raised = int(found)
-            yield record("memory", setting, problem, name, "peak", raised, raised, raised, 1, unit="bytes")
+        for what, names in memory.NAMES.items():
+            for name in names:
+                command = [sys.executable, "-m", "benchmarks.memory", what, name, str(T)]
+                found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+                raised = int(found)
+                yield record("memory", setting, problem, name, what, raised, raised, raised, 1, unit="bytes")
 
 
 def ask_dask(setting: Setting) -> Iterator[Record]:
@@ -239,6 +255,7 @@ QUESTIONS: dict[str, Ask] = {
     "numba": ask_numba,
     "torch": ask_torch,
     "jax": ask_jax,
+    "training": ask_training,
     "stream": ask_stream,
     "ragged": ask_ragged,
     "trace": ask_trace,

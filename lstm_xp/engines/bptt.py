@@ -56,7 +56,10 @@ def run(request: Request) -> Result:
         The output and the final states.
     """
     weights = (weight for layer in request.weights for cell in layer for weight in cell)
-    output, h_n, c_n = _Bptt.apply(request, request.x, *(request.state or (None, None)), *weights)
+    flat = request.x, *(request.state or (None, None)), *weights
+    if not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in flat)):
+        return standard.run(request)
+    output, h_n, c_n = _Bptt.apply(request, *flat)
     return Result(output, h_n, c_n)
 
 
