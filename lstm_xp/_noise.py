@@ -33,7 +33,7 @@ class Noise(NamedTuple):
         Factors on what a layer hands to the next one: one for each step is the dropout of `torch.nn.LSTM`.
     hidden : array, shape (num_layers*num_directions, batch, proj_size or hidden_size), or None
         Factors on the hidden state where `weight_hh` reads it, one mask over time: the variational dropout of the
-        recurrent state [1]_, with tied weights. (Keras's `recurrent_dropout` has a mask for each gate.)
+        recurrent state [1]_, with tied weights; Keras's `recurrent_dropout` has a mask for each gate.
     zoneout_h : array, shape (num_layers*num_directions, time, batch, proj_size or hidden_size), or None
         The share of the old hidden state that stays (zoneout, Krueger et al. [2]_): 0 or 1; the rate, for all alike, is
         its expectation, for inference.

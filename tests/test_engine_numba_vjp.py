@@ -37,6 +37,15 @@ def test_float32_with_a_mask_and_a_projection(batch: int) -> None:
     compare_gradients(single, derivatives(case, "standard"), "float32")
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_read_only_weights_of_a_projection_to_one_feature(batch: int) -> None:
+    """Its matrix is in both orders at once, so that it would not have to be copied."""
+    case = Case(batch=batch, proj_size=1)
+    _, pullback = case.lstm().vjp(case.x(), case.state(), engine="numba")
+    d_output, *d_state = loss_weights(case)
+    compare_gradients({"x": pullback(d_output, d_state)[0]}, {"x": derivatives(case, "standard")["x"]})
+
+
 @pytest.mark.parametrize(("batch", "blocks"), [(5, 3), (8, 4)])
 def test_blocks_of_rows_change_no_result(batch: int, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from lstm_xp.engines import numpy as numpy_engine

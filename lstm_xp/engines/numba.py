@@ -151,7 +151,8 @@ def prepare_back(weights: CellWeights, options: CellOptions, batch: int) -> Prep
     """Return the weights as NumPy's engine has them; for one row in panels. Its projection's are transposed."""
     prepared = numpy_engine.prepare_back(weights, options, batch)
     if prepared.w_hr is not None:
-        prepared = prepared._replace(w_hr=np.ascontiguousarray(prepared.w_hr.T))
+        # A copy, which the caller's is not where it is one row: it may be read-only, and the kernels take no such.
+        prepared = prepared._replace(w_hr=np.array(prepared.w_hr.T, order="C"))
     return prepared._replace(w=_panels(prepared.w)) if batch == 1 else prepared
 
 
