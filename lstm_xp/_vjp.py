@@ -71,6 +71,8 @@ def lstm_vjp(
 
     Notes
     -----
+    What is given is kept, not copied: until the way back nothing may be written into it.
+
     The equations stand in `lstm_xp._cell_vjp`. The engine ``"standard"`` follows them on every library; those for NumPy
     have their own code for them; JAX and torch differentiate their own. On torch's engine what is returned is detached
     from autograd: there one differentiates `lstm` itself, or, where its kernel cannot go, takes ``engine="bptt"``.
