@@ -31,7 +31,7 @@ def _suite(*capabilities: str, on: str) -> list[str]:
 
 # What judges, one after the other: first what is quick and tells most. strict-2023.12 is on a device that is not the
 # library's default, and refuses whatever the standard does not have.
-BESIDE = {"accuracy", "functions", "gradients", "long", "transfer"}  # slow, or not about the core
+BESIDE = {"accuracy", "functions", "autodiff", "long", "transfer", "vjp"}  # slow, or not about the core
 NUMBERS = _suite(
     *sorted({path.stem.removeprefix("test_") for path in (ROOT / "conformance").glob("test_*.py")} - BESIDE),
     on="numpy,strict-2023.12",
@@ -39,7 +39,7 @@ NUMBERS = _suite(
 ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
-OTHERS_ON_JAX = _suite("streaming", "gradients", on="jax")
+OTHERS_ON_JAX = _suite("streaming", "autodiff", on="jax")
 JAX_ITSELF = ["tests/test_engine_jax.py"]
 OPTIONS_ON_JAX = _suite("options", "normalisation", "resets", "trace", on="jax")
 ON_DASK = [*_suite("sequence", on="dask"), "--engine=standard"]
