@@ -427,9 +427,6 @@ _MLX_GAPS = (
     Gap("test_options.py::test_elu_overflows_nowhere", *_NO_CLIP),
     Gap("test_long.py::test_a_thousand_steps_of_any_case[*variant=activations*]", *_NO_CLIP),
     Gap("test_streaming.py::test_frames[*variant=activations*]", *_NO_CLIP),
-    Gap("test_vjp.py::test_through_every_activation[*-elu-*]", *_NO_CLIP),
-    Gap("test_vjp.py::test_through_every_activation[*-affine-*]", *_NO_CLIP),
-    Gap("test_vjp.py::test_through_every_activation[*-softplus-*]", *_EXP),
     Gap("test_functions.py::test_function[*float64-logaddexp]", *_EXP),
     Gap("test_options.py::test_equals_the_textbook[*float64-softplus]", *_EXP),
 )
@@ -494,6 +491,7 @@ BACKENDS = (
         gradients=_torch_gradients,
         engine="standard",
         tier="core",  # of every case the row above has half by this engine
+        few_derivatives=True,
         **_TORCH,
     ),
     Backend(
@@ -551,6 +549,7 @@ BACKENDS = (
         context=_mlx_on_the_cpu,
         gradients=_mlx_gradients,
         gaps=_MLX_GAPS,
+        few_derivatives=True,
     ),
     Backend(
         "sparse",

@@ -55,7 +55,7 @@ _NOISY = SMALL.replace(num_layers=2, bidirectional=True)
 _EVERY_STEP = tuple(name for name in NOISE if "once" not in name)
 WITH_NOISE = {
     **{name: _NOISY.replace(noise=(name,)) for name in NOISE},
-    "all": _NOISY.replace(noise=_EVERY_STEP),
+    "all": _NOISY.replace(noise=_EVERY_STEP, bidirectional=False),
     "all, a mask that holds, resets": _NOISY.replace(
         noise=_EVERY_STEP, batch=4, valid="mask", masked_output="hold", resets=True
     ),
