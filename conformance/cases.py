@@ -40,6 +40,9 @@ NUMBERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "infinite": _with_infinities,
 }
 
+# Fields of `lx.Noise`. Of what is drawn once, one mask is for all steps.
+NOISE = ("inputs", "inputs once", "between", "between once", "hidden", "zoneout_h", "zoneout_c", "weight_hh")
+
 
 @dataclass(frozen=True)
 class Case:
@@ -60,6 +63,7 @@ class Case:
     valid: str = "all"  # which steps are: "all", those before "lengths", those of a "mask"
     masked_output: str = "zero"
     resets: bool = False  # whether episodes begin in mid-sequence
+    noise: tuple[str, ...] = ()  # which masks of NOISE there are
     variant: str = "torch"  # of the cell: a key of VARIANTS
     norm: str | None = None  # layer normalisation, of "joint" or of "each" gates
     dtype: str = "float64"
@@ -161,6 +165,26 @@ class Case:
         reset[-1:, -1:] = True
         return self._laid_out(reset)
 
+    def masks(self) -> lx.Noise:
+        """Return the noise, of numbers between those that masks have, too: whatever they are, they are factors."""
+        batch, rows = 1 if self.batch is None else self.batch, self.num_layers * self.num_directions
+        shapes = {
+            "inputs": (self.time, batch, self.input_size),
+            "between": (self.num_layers - 1, self.time, batch, self.num_directions * self.output_size),
+            "hidden": (rows, batch, self.output_size),
+            "zoneout_h": (rows, self.time, batch, self.output_size),
+            "zoneout_c": (rows, self.time, batch, self.hidden_size),
+            "weight_hh": (rows, 4 * self.hidden_size, self.output_size),
+        }
+        drawn = {}
+        for name in self.noise:
+            field, _, once = name.partition(" ")
+            shape = tuple(1 if once and k == len(shapes[field]) - 3 else n for k, n in enumerate(shapes[field]))
+            # Some of them are 0 and, of shares, 1.
+            mask = np.clip(self.draw(f"noise {name}", shape, -0.5, 1.5), 0, 1 if "zoneout" in name else None)
+            drawn[field] = mask[..., 0, :] if self.batch is None and field != "weight_hh" else mask
+        return lx.Noise(**drawn)
+
     def valid_steps(self) -> np.ndarray | None:
         """Return which steps are valid, shape (time, batch), or None if all are."""
         if self.valid == "all":
@@ -194,6 +218,7 @@ class Case:
             **({} if self.start == "absent" else {"state": self.state()}),
             **({} if self.valid == "all" else {self.valid: getattr(self, self.valid)()}),
             **({"reset": self.reset()} if self.resets else {}),
+            **({"noise": self.masks()} if self.noise else {}),
         }
 
     def lstm(self, asarray: Callable[[np.ndarray], Any] = np.asarray, **settings: Any) -> lx.LSTM:

@@ -46,6 +46,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "cases(wanted): the cases of the tier for which `wanted(case)` is true")
+    config.addinivalue_line(
+        "markers",
+        "few(wanted): where derivatives are slow, only with the parameters for which `wanted(**params)` is true",
+    )
     given = {name: config.getoption(f"conformance_{name}") for name in OPTIONS}
     try:
         given = {name: default(name) if value is None else value for name, value in given.items()}
@@ -189,7 +193,10 @@ def _is_beside_the_row(item: pytest.Item) -> bool:
     if not _is_ours(item) or "backend" not in getattr(item, "fixturenames", ()):
         return False
     backend = _backend_of(item)
-    return backend is None or (backend.only is not None and capability(item) not in backend.only)
+    if backend is None or (backend.only is not None and capability(item) not in backend.only):
+        return True
+    marker = item.get_closest_marker("few") if backend.few_derivatives else None
+    return marker is not None and not marker.args[0](**item.callspec.params)
 
 
 def _not_in_turn(items: list[Any], tier: str) -> list[Any]:

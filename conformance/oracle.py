@@ -15,12 +15,14 @@ from typing import Any, Literal
 
 import numpy as np
 
+import lstm_xp as lx
 from conformance.cases import Case, map_arrays
 from conformance.onnx_oracle import run_layers
 
 Answer = tuple[np.ndarray, ...]
-# (x, state, reverse) -> (output, h_n, c_n): time-major, every step valid.
-Whole = Callable[[np.ndarray, tuple[np.ndarray, np.ndarray], bool], Answer]
+# (x, state, reverse) -> (output, h_n, c_n): time-major, every step valid. Where a case has noise, one that knows of it
+# is given the masks behind these.
+Whole = Callable[..., Answer]
 
 REFERENCE = Path(__file__).parent / "reference"
 NEEDS = {"torch": ("torch",), "onnxruntime": ("onnx", "onnxruntime")}
@@ -148,16 +150,37 @@ def answer(case: Case, whole: Whole) -> Answer:
         state = tuple(np.zeros((rows, batch, size), case.dtype) for size in (case.output_size, case.hidden_size))
     else:
         state = tuple(np.repeat(a, batch, axis=1) if case.start == "one" else a for a in plain.state())
+    noise = plain.masks() if case.noise else None
     if case.valid == "all" and not case.resets:
-        output, h_n, c_n = whole(x, state, case.reverse)
+        output, h_n, c_n = whole(x, state, case.reverse, *([] if noise is None else [noise]))
     else:
-        output, h_n, c_n = _by_rows(case, whole, x, state)
+        output, h_n, c_n = _by_rows(case, whole, x, state, noise)
     if case.batch is None:
         return output[:, 0], h_n[:, 0], c_n[:, 0]
     return (output.swapaxes(0, 1) if case.batch_first else output), h_n, c_n
 
 
-def _by_rows(case: Case, whole: Whole, x: np.ndarray, state: tuple[np.ndarray, ...]) -> Answer:
+def _of_steps(noise: lx.Noise, steps: np.ndarray, rows: slice) -> lx.Noise:
+    """Return the masks for some steps of some rows of a batch."""
+
+    def at(array: np.ndarray | None, *, in_time: bool) -> np.ndarray | None:
+        if array is None:
+            return None
+        array = array[..., rows, :]
+        # One mask may be for all steps.
+        return np.take(array, steps, axis=-3) if in_time and array.shape[-3] > 1 else array
+
+    return lx.Noise(
+        inputs=at(noise.inputs, in_time=True),
+        between=at(noise.between, in_time=True),
+        hidden=at(noise.hidden, in_time=False),
+        zoneout_h=at(noise.zoneout_h, in_time=True),
+        zoneout_c=at(noise.zoneout_c, in_time=True),
+        weight_hh=noise.weight_hh,
+    )
+
+
+def _by_rows(case: Case, whole: Whole, x: np.ndarray, state: tuple[np.ndarray, ...], noise: lx.Noise | None) -> Answer:
     """Return what steps that are not valid and resets lead to: each episode of each row by itself, its valid steps."""
     h_n, c_n = (array.astype("float64") for array in state)
     size, rows = case.output_size, range(len(h_n))
@@ -170,7 +193,8 @@ def _by_rows(case: Case, whole: Whole, x: np.ndarray, state: tuple[np.ndarray, .
         numbers = np.unique(episodes[valid[:, row], row])
         for number in numbers:
             steps = np.flatnonzero(valid[:, row] & (episodes[:, row] == number))
-            y, *final = whole(x[steps, one], start, case.reverse)
+            masks = [] if noise is None else [_of_steps(noise, steps, one)]
+            y, *final = whole(x[steps, one], start, case.reverse, *masks)
             output[steps, row] = y[:, 0]
             backward = [case.reverse or k % case.num_directions == 1 for k in rows]
             ends_here = [k for k in rows if number == numbers[0 if backward[k] else -1]]

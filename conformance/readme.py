@@ -75,7 +75,8 @@ def render(report: Report) -> str:
             table_line(["---"] * (len(GROUPS) + 2)),
             *(_row(row, numbers) for row in table.rows),
             "",
-            f"{legend}. The power of ten is one that the largest error does not exceed.",
+            f"{legend}. The power of ten is one that the largest error does not exceed. Gradients are those of `lstm_vjp`,"
+            " relative to the largest; autodiff is the library's own.",
             "",
             f"Cases: {facts(report)['cases']}. T is the length of the longest sequences.",
             "",

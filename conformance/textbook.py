@@ -3,7 +3,10 @@ The equations once more: one row, one step, one number after the other, as paper
 
 For the variants of the cell that no oracle knows. Slow, in float64, and by other formulas than the package's wherever
 there are two. Layer normalisation is that of Ba et al. (https://arxiv.org/abs/1607.06450, equations 20 to 22) or, where
-that is asked for, of TensorFlow 1 (tf.contrib.rnn.LayerNormLSTMCell); tests/test_published.py has them run.
+that is asked for, of TensorFlow 1 (tf.contrib.rnn.LayerNormLSTMCell); tests/test_published.py has them run. Zoneout is
+that of Krueger et al. (https://arxiv.org/abs/1606.01305: h is made of the new cell state, of which no part is old); one
+mask of the recurrent state for all steps is that of Gal and Ghahramani (https://arxiv.org/abs/1512.05287); DropConnect,
+of the recurrent weights, that of Merity, Keskar and Socher (https://arxiv.org/abs/1708.02182).
 """
 
 from collections.abc import Callable, Sequence
@@ -14,12 +17,14 @@ from typing import Any
 
 import numpy as np
 
+import lstm_xp as lx
 from conformance import oracle
 from conformance.cases import Case
 from conformance.oracle import Answer
 
 Arrays = dict[str, np.ndarray]
 State = tuple[np.ndarray, np.ndarray]
+NO_NOISE = lx.Noise()
 
 # https://onnx.ai/onnx/operators/onnx__LSTM.html, with the defaults of alpha and beta.
 ACTIVATIONS: dict[str, Callable[..., float]] = {
@@ -69,14 +74,18 @@ def answer(case: Case, variant: Variant) -> Answer:
         The output, h_n and c_n in float64, laid out as the case is.
     """
 
-    def whole(x: np.ndarray, state: State, reverse: bool) -> Answer:
-        x, finals = x.astype("float64"), []
-        for layer in case.weights():
+    def whole(x: np.ndarray, state: State, reverse: bool, noise: lx.Noise = NO_NOISE) -> Answer:
+        x, finals = _dropped(x, noise.inputs), []
+        for k, layer in enumerate(case.weights()):
+            x = x if k == 0 or noise.between is None else _dropped(x, noise.between[k - 1])
             outputs = []
             for direction, cell in enumerate(layer):
+                row = len(finals)
+                masks = lx.Noise(*(None if mask is None else mask[row] for mask in (None, None, *noise[2:])))
                 w = {name: array.astype("float64") for name, array in cell._asdict().items() if array is not None}
-                start = tuple(array[len(finals)].astype("float64") for array in state)
-                output, final = _over_time(x, start, w, variant, backward=reverse or direction == 1)
+                w["weight_hh"] = _dropped(w["weight_hh"], masks.weight_hh)
+                start = tuple(array[row].astype("float64") for array in state)
+                output, final = _over_time(x, start, w, variant, masks, backward=reverse or direction == 1)
                 outputs.append(output)
                 finals.append(final)
             x = np.concatenate(outputs, axis=2)
@@ -85,14 +94,27 @@ def answer(case: Case, variant: Variant) -> Answer:
     return oracle.answer(case, whole)
 
 
-def _over_time(x: np.ndarray, state: State, w: Arrays, variant: Variant, *, backward: bool) -> tuple[np.ndarray, State]:
+def _over_time(
+    x: np.ndarray, state: State, w: Arrays, variant: Variant, masks: lx.Noise, *, backward: bool
+) -> tuple[np.ndarray, State]:
     """Return the hidden states of one layer in one direction, each at its time, and the final state."""
     output = np.empty((*x.shape[:2], state[0].shape[-1]))
     for t in range(len(x))[:: -1 if backward else 1]:
-        rows = [_step(*row, w, variant) for row in zip(x[t], *state, strict=True)]
-        state = tuple(np.array(each) for each in zip(*rows, strict=True))
-        output[t] = state[0]
+        rows = [_step(*row, w, variant) for row in zip(x[t], _dropped(state[0], masks.hidden), state[1], strict=True)]
+        h, c = (np.array(each) for each in zip(*rows, strict=True))
+        zoneouts = (None if mask is None else mask[t] for mask in (masks.zoneout_h, masks.zoneout_c))
+        h, c = (_kept(mask, *each) for mask, *each in zip(zoneouts, state, (h, c), strict=True))
+        state, output[t] = (h, c), h
     return output, state
+
+
+def _dropped(array: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    return array.astype("float64") if mask is None else array * mask.astype("float64")
+
+
+def _kept(mask: np.ndarray | None, old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Return d * old + (1 - d) * new, as zoneout's paper has it."""
+    return new if mask is None else mask * old + (1 - mask) * new
 
 
 def _step(x: np.ndarray, h: np.ndarray, c_old: np.ndarray, w: Arrays, variant: Variant) -> State:

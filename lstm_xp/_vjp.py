@@ -147,7 +147,8 @@ def lstm_cell_vjp(
             ends.append(own_xp.zeros_like(like) if d is None else join(d, own_xp))
         with without_autocast(x):
             # With a batch axis, over which sums are taken.
-            row, h_0, c_0, d_h, d_c, i, f, g, o = (own_xp.expand_dims(a, axis=0) for a in (x, *start, *ends, *gates))
+            wide = (a + own_xp.zeros_like(like) for a, like in zip(start, (h, c), strict=True))
+            row, h_0, c_0, d_h, d_c, i, f, g, o = (own_xp.expand_dims(a, axis=0) for a in (x, *wide, *ends, *gates))
             cell = make_cell_vjp(weights, options, own_xp)
             slopes, values = cell.linearise(row, h_0, c_0, (i, f, g, o))
             d_state, inner = cell.pull(slopes, d_h, d_c)

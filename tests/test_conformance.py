@@ -20,9 +20,9 @@ from conformance import oracle, record, test_resets, textbook
 from conformance.backends import BACKENDS, Gap
 from conformance.cases import CORE, FULL, TIERS, VARIANTS, Case, map_arrays
 from conformance.compare import differences
+from conformance.derivatives import THROUGH
 from conformance.selection import OPTIONS, SelectionError, default, fits, read_gaps, select, variable
 from conformance.test_functions import CALLS, EXACT
-from conformance.test_gradients import THROUGH
 
 # The columns of the first tier, and what stands in them; of sizes, whether there is one.
 COLUMNS: dict[str, tuple[Any, ...]] = {

@@ -83,7 +83,7 @@ def report() -> dict[str, Any]:
         "switches": {"jax: float64": UNSAFE},
     }
     backends["torch-compile"] |= {"only": ["cell"], "capabilities": {"cell": results(passed=9)}}
-    backends["dask"] = row("Dask", steps=7, capabilities={"masking": WITH_FAILURE, "gradients": SKIPPED})
+    backends["dask"] = row("Dask", steps=7, capabilities={"masking": WITH_FAILURE, "autodiff": SKIPPED})
     backends["mlx"] = row("MLX", capabilities={"options": WITH_GAP, "memory": WITH_GAP})
     backends["sparse"] |= {"capabilities": {}, "crash": f"killed by SIGSEGV\n{UNSAFE}"}
     backends["cupy"] = {"title": "CuPy", "module": "cupy", "not_run": "no GPU", "seconds": 0.0, "capabilities": {}}
@@ -385,7 +385,7 @@ def test_check_passes_on_what_was_written(report: dict[str, Any], written: str) 
     [
         ("masking", WITH_GAP, "numpy: masking: passed in the README, gaps in the report"),
         ("streaming", WITH_FAILURE, "numpy: sequences: passed in the README, failed in the report"),
-        ("gradients", SKIPPED, "numpy: gradients: passed in the README, not applicable in the report"),
+        ("autodiff", SKIPPED, "numpy: autodiff: passed in the README, not applicable in the report"),
     ],
 )
 def test_check_names_a_changed_status(

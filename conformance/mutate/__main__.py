@@ -31,7 +31,7 @@ def _suite(*capabilities: str, on: str) -> list[str]:
 
 # What judges, one after the other: first what is quick and tells most. strict-2023.12 is on a device that is not the
 # library's default, and refuses whatever the standard does not have.
-BESIDE = {"accuracy", "functions", "gradients", "long", "transfer"}  # slow, or not about the core
+BESIDE = {"accuracy", "autodiff", "functions", "long", "transfer", "vjp"}  # slow, or not about the forward pass
 NUMBERS = _suite(
     *sorted({path.stem.removeprefix("test_") for path in (ROOT / "conformance").glob("test_*.py")} - BESIDE),
     on="numpy,strict-2023.12",
@@ -39,7 +39,7 @@ NUMBERS = _suite(
 ARGUMENTS = [f"tests/test_{name}.py" for name in ("errors", "arguments", "lstm_object", "options", "trace")]
 ARGUMENTS += ["--with=array_api_strict"]
 ON_JAX = _suite("sequence", "masking", "cell", on="jax")
-OTHERS_ON_JAX = _suite("streaming", "gradients", on="jax")
+OTHERS_ON_JAX = _suite("streaming", "autodiff", "vjp", on="jax")
 JAX_ITSELF = ["tests/test_engine_jax.py"]
 OPTIONS_ON_JAX = _suite("options", "normalisation", "resets", "trace", on="jax")
 ON_DASK = [*_suite("sequence", on="dask"), "--engine=standard"]
@@ -54,17 +54,27 @@ ALONE = ["tests/test_packaging.py", "-k", "pulls_in"]  # in a process where noth
 THREADS = ["tests/test_engine_numpy.py", "--with=numpy", "-k", "threads_are"]
 KEPT_UNDER_JIT = ["tests/test_trace.py", "-k", "jax_under_jit"]
 MANY_STEPS = [*_suite("masking", "resets", on="numpy"), "--engine=standard", "--tier=full", "-k", "8_bits"]
+# The way back, by the engine that goes it in the standard's functions.
+BACKWARD = _suite("vjp", on="numpy-standard,strict-2023.12")
+IN_PARTS = ["tests/test_vjp_parts.py"]
+PULLBACKS = ["tests/test_vjp.py", "--with=array_api_strict"]
+NOISE = ["tests/test_noise.py", "--with=array_api_strict"]
 TARGETS: dict[str, list[list[str]]] = {
-    "_activations.py": [NUMBERS, ARGUMENTS, DERIVATIVES],
+    "_activations.py": [NUMBERS, ARGUMENTS, BACKWARD, DERIVATIVES],
     "_cell.py": [NUMBERS, ARGUMENTS, LIBRARIES],
+    "_cell_vjp.py": [BACKWARD, IN_PARTS],
     "_namespace.py": [NUMBERS, ARGUMENTS, LIBRARIES, STREAMS, STREAMS_OF_OTHERS, ALONE],
-    "_options.py": [NUMBERS, ARGUMENTS],
-    "_sequence.py": [NUMBERS, ARGUMENTS, THREADS, LIBRARIES, WITHOUT_SHAPES, KEPT_UNDER_JIT],
+    "_noise.py": [NOISE, BACKWARD],
+    "_options.py": [NUMBERS, ARGUMENTS, BACKWARD],
+    "_sequence.py": [NUMBERS, ARGUMENTS, NOISE, BACKWARD, THREADS, LIBRARIES, WITHOUT_SHAPES, KEPT_UNDER_JIT],
     "_trace.py": [NUMBERS, ARGUMENTS],
+    "_vjp.py": [BACKWARD, PULLBACKS],
     "_weights.py": [ARGUMENTS, NUMBERS, LIBRARIES, FILES],  # most of it is refusals
+    "engines/_chunks.py": [BACKWARD, PULLBACKS],
     "engines/_stack.py": [
         NUMBERS,
         ARGUMENTS,
+        BACKWARD,
         LIBRARIES,
         ON_JAX,
         OPTIONS_ON_JAX,
@@ -74,6 +84,7 @@ TARGETS: dict[str, list[list[str]]] = {
         STREAMS,
         STREAMS_OF_OTHERS,
     ],
+    "engines/_stack_vjp.py": [BACKWARD, IN_PARTS, PULLBACKS],
     "engines/jax.py": [ON_JAX, JAX_ITSELF, OTHERS_ON_JAX, KEPT_UNDER_JIT, LIBRARIES],
     "engines/standard.py": [NUMBERS, ARGUMENTS, STREAMS],
 }

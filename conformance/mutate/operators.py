@@ -310,6 +310,8 @@ def _unwrap(node: ast.AST, source: Source) -> Iterator[Change]:
     match node:
         case ast.Call(func=ast.Name(id="reversed") | ast.Attribute(attr="flip" | "where")):
             return  # other operators'
+        case ast.Call(args=[ast.Starred(), *_]):
+            return  # several arguments, of which none stands alone
         case ast.Call(func=ast.Name(id=name), args=[first, *rest]) if name not in _OTHER_TYPES and not _is_class(name):
             if all(map(_is_library, rest)):
                 yield {source.span(node): source.text(first)}

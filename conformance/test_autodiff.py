@@ -1,5 +1,5 @@
 """
-Derivatives with respect to input, states and weights, where the library has them.
+Derivatives with respect to input, states and weights by the library's own means, where it has them.
 
 They are those of `torch.nn.LSTM` or, for variants of the cell, the equations' difference quotients.
 """
@@ -13,7 +13,15 @@ import lstm_xp as lx
 from conformance import textbook
 from conformance.backends import Backend
 from conformance.cases import Case, map_arrays
-from conformance.derivatives import compare_gradients, directions, loss_of, slopes, torch_gradients, tree_of
+from conformance.derivatives import (
+    THROUGH,
+    TORCH,
+    compare_gradients,
+    compare_slopes,
+    loss_of,
+    torch_gradients,
+    tree_of,
+)
 from conformance.running import Checker, skipping_what_is_refused
 
 
@@ -31,16 +39,7 @@ def gradients(backend: Backend, case: Case, *trees: dict[str, np.ndarray], **giv
     return [dict(zip(each, backend.to_numpy(tuple(each.values())), strict=True)) for each in found]
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        Case(time=4),
-        Case(time=4, num_layers=2, bidirectional=True, proj_size=2),
-        Case(time=4, batch=None, bias=(), num_layers=3),
-        Case(time=4, num_layers=2, bidirectional=True, valid="lengths"),
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("case", TORCH, ids=str)
 def test_equals_torch(backend: Backend, dtype: str, case: Case, check: Checker) -> None:
     case = case.replace(dtype=dtype)
     (actual,) = gradients(backend, case, tree_of(case))
@@ -67,36 +66,10 @@ def test_saturated_inputs_give_finite_derivatives(backend: Backend, dtype: str) 
         assert np.isfinite(gradient).all(), f"d {name} is not finite"
 
 
-SMALL = Case(time=3, batch=2, proj_size=2)
-# What is differentiated through: a case and the options. No number lies near the kink of a clip.
-THROUGH: dict[str, tuple[Case, dict[str, Any]]] = {
-    **{
-        f"normalised, {gates}{', carried' if carry else ''}": (
-            SMALL.replace(norm=gates, peephole=True),
-            {"norm_gates": gates, "norm_carry": carry},
-        )
-        for gates in ("joint", "each")
-        for carry in (False, True)
-    },
-    "peepholes": (SMALL.replace(peephole=True, bidirectional=True), {}),
-    "coupled gates": (SMALL.replace(peephole=True), {"coupled": True}),
-    "clips": (SMALL, {"clip_gates": 0.8, "clip_cell": 0.35, "clip_proj": 0.05}),
-    "other activations": (SMALL, {"activations": ("sigmoid", "softsign", ("scaled_tanh", 0.8, 1.3))}),
-    "resets": (SMALL.replace(resets=True, num_layers=2, bidirectional=True), {}),
-    "a mask that holds": (SMALL.replace(valid="mask", masked_output="hold", num_layers=2), {}),
-    "all of it": (
-        SMALL.replace(norm="joint", peephole=True, resets=True, valid="mask", bidirectional=True),
-        {"coupled": True, "clip_cell": 0.9, "peephole_output": "old"},
-    ),
-}
-
-
 @pytest.mark.parametrize("name", THROUGH)
 def test_through_every_option(backend: Backend, name: str, check: Checker) -> None:
     case, options = THROUGH[name]
     if case.dtype not in backend.dtypes:
         pytest.skip("difference quotients need float64")
     (actual,) = gradients(backend, case, tree_of(case), options=lx.CellOptions(**options))
-    along = {array: np.sum(actual[array] * each) for array, each in directions(case).items()}
-    expected = {array: np.asarray(slope) for array, slope in slopes(case, textbook.Variant(**options)).items()}
-    check.note(compare_gradients(along, expected, "difference"))
+    check.note(compare_slopes(actual, case, textbook.Variant(**options)))
