@@ -28,18 +28,24 @@ def inference(name: str, problem: Problem, forward: Forward, *, batch_first: boo
 
 
 def training(
-    name: str, problem: Problem, forward: Forward, parameters: Sequence[torch.Tensor], *, batch_first: bool = False
+    name: str,
+    problem: Problem,
+    forward: Forward,
+    parameters: Sequence[torch.Tensor],
+    *,
+    peepholes: Sequence[torch.Tensor] = (),
+    batch_first: bool = False,
 ) -> Contestant:
     """Return both passes: the output, and its sum of squares' gradient over input and weights."""
     x = torch.asarray(problem.x)
     x = (x.transpose(0, 1).contiguous() if batch_first else x.clone()).requires_grad_()
-    leaves = [x, *parameters]
+    leaves = [x, *parameters, *peepholes]
 
     def run() -> tuple[torch.Tensor, ...]:
         return torch.autograd.grad(forward(x).square().sum(), leaves)
 
     def read(gradients: tuple[torch.Tensor, ...]) -> list[np.ndarray]:
-        dx, *rest = gradients
+        dx, *rest = gradients[: 1 + len(parameters)]  # torch has no peepholes to compare with
         matrices: list[object] = [each for each in rest if each.ndim == 2]
         return summary(dx.transpose(0, 1) if batch_first else dx, matrices)
 
@@ -68,11 +74,13 @@ def native(problem: Problem, *, train: bool = False) -> Iterator[Contestant]:
         yield inference(name, problem, forward)
 
 
-def ours(problem: Problem, engine: str, *, train: bool = False) -> Iterator[Contestant]:
-    """Yield an engine of ours."""
+def ours(problem: Problem, engine: str, *, train: bool = False, peephole: bool = False) -> Iterator[Contestant]:
+    """Yield an engine of ours; with peepholes, which torch's kernel does not have, of zeros: torch's answer holds."""
     # As a user has it: tensors under torch's names, which want gradients where one trains.
     weights = {name: array.detach().clone().requires_grad_(train) for name, array in problem.module.named_parameters()}
-    net, x = lx.LSTM.from_state_dict(weights), torch.asarray(problem.x)
+    names = [name.replace("weight_hh", "peephole") for name in weights if peephole and name.startswith("weight_hh")]
+    peepholes = {name: torch.zeros((3, problem.H), requires_grad=train) for name in names}
+    net, x = lx.LSTM.from_state_dict(weights | peepholes), torch.asarray(problem.x)
     lengths = None if problem.lengths is None else torch.asarray(problem.lengths)
     if not takes_part(engine, x, net.weights, lengths):
         return
@@ -80,8 +88,11 @@ def ours(problem: Problem, engine: str, *, train: bool = False) -> Iterator[Cont
     def forward(x: torch.Tensor) -> torch.Tensor:
         return net(x, lengths=lengths, engine=engine)[0]
 
-    name = f"lstm_xp {engine}"
-    yield training(name, problem, forward, list(weights.values())) if train else inference(name, problem, forward)
+    name = f"lstm_xp {engine}" + ", peephole" * peephole
+    if train:
+        yield training(name, problem, forward, list(weights.values()), peepholes=list(peepholes.values()))
+    else:
+        yield inference(name, problem, forward)
 
 
 def loop_over_cell(problem: Problem, *, train: bool = False) -> Iterator[Contestant]:

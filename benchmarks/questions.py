@@ -91,7 +91,7 @@ def ask_numba(setting: Setting) -> Iterator[Record]:
 
 
 def ask_torch(setting: Setting) -> Iterator[Record]:
-    """Yield both engines for torch beside torch's own module, the loop over its cell, and Keras."""
+    """Yield the engines for torch beside torch's own module, the loop over its cell, and Keras."""
     from benchmarks import on_torch
 
     for problem in setting.problems(GRID):
@@ -100,7 +100,12 @@ def ask_torch(setting: Setting) -> Iterator[Record]:
                 on_torch.ours(problem, "torch", train=train),
                 on_torch.native(problem, train=train),
                 on_torch.ours(problem, "standard", train=train),
-                *(on_torch.ours(problem, "bptt", train=True) if train else ()),
+                # A forward pass alone is the standard engine's.
+                *(
+                    on_torch.ours(problem, engine, train=True, peephole=peephole)
+                    for engine, peephole in (("bptt", False), ("bptt", True), ("standard", True))
+                    if train
+                ),
                 on_torch.loop_over_cell(problem, train=train),
                 on_torch.keras(problem, train=train),
             )
@@ -133,9 +138,9 @@ def ask_training(setting: Setting) -> Iterator[Record]:
 
     for problem in setting.problems(GRID):
         contestants = chain(
-            on_training.ours(problem, "numpy"),
-            on_training.ours(problem, "numba"),
-            on_training.ours(problem, "standard"),
+            on_training.ours(problem, "numpy", setting.threads),
+            on_training.ours(problem, "numba", setting.threads),
+            on_training.ours(problem, "standard", 1),
             on_torch.native(problem, train=True),
         )
         yield from timed("training", setting, problem, contestants, "gradient")
