@@ -54,6 +54,48 @@ def test_goals_are_judged_by_the_best_peer_and_the_worst_size() -> None:
     assert mean.reached == pytest.approx(1.0)
 
 
+@pytest.mark.needs("numba")
+def test_training_is_checked_and_judged_with_threads_of_an_engines_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.goals import judge
+    from benchmarks.questions import Setting, ask_training
+
+    monkeypatch.setattr("benchmarks.questions.PAUSE", 0.0)
+    found = list(ask_training(Setting(threads=2, budget=0.0, quick=True)))
+    engines = {f"lstm_xp {engine}" for engine in ("numpy", "numpy, threads=2", "numba", "numba, threads=2")}
+    assert {record.name for record in found} == engines | {"lstm_xp standard", "torch.nn.LSTM"}
+    assert {(each.who, each.what, each.where) for each in judge(found)} == {
+        (engine, "gradient", "(1, 20, 16, 32)") for engine in engines
+    }
+
+
+def test_the_gradient_of_peepholes_is_taken_but_not_compared() -> None:
+    from benchmarks.on_torch import ours
+    from benchmarks.problems import QUICK
+    from benchmarks.race import check
+
+    problem = QUICK[1]
+    for engine in ("bptt", "standard"):
+        (plain,) = ours(problem, engine, train=True)
+        (contestant,) = ours(problem, engine, train=True, peephole=True)
+        check(contestant, problem.gradient)
+        *_, last = peepholes = contestant.run()[len(plain.run()) :]
+        assert len(peepholes) == problem.layers * problem.directions
+        assert last.abs().min() > 0
+
+
+def test_memory_of_training_is_less_with_remat_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import memory, plots
+    from benchmarks.questions import Setting, ask_memory
+
+    names = "lstm_xp numpy, remat=100", "lstm_xp numpy", "torch.nn.LSTM"
+    monkeypatch.setattr(memory, "NAMES", {"peak": names[1:2], "training, peak": names})
+    found = list(ask_memory(Setting(quick=True)))
+    least, middle, most = (r.median for r in found if (r.what, r.sizes["T"]) == ("training, peak", 400))
+    assert least < middle < most
+    (file,) = plots.draw(found, tmp_path)
+    assert all(f"<!-- {text} -->" in file.read_text() for text in (*names, *plots.MEMORY.values()))
+
+
 @pytest.mark.needs("distributed")
 def test_a_cluster_has_as_many_workers_as_it_says_of_one_thread_each(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import on_dask
