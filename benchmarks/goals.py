@@ -83,7 +83,7 @@ GOALS = (
     Goal("torch", "lstm_xp torch", ("torch.nn.LSTM",), 1.03, what=BOTH),
     Goal("torch", "lstm_xp standard", ("loop over LSTMCell",), 1.0, what=BOTH),
     Goal("torch", "lstm_xp bptt", ("lstm_xp standard",), 0.5, what=("gradient",)),
-    Goal("torch", "lstm_xp bptt, peephole", ("lstm_xp standard, peephole",), 0.55, what=("gradient",)),
+    Goal("torch", "lstm_xp bptt, peephole", ("lstm_xp standard, peephole",), 0.5, what=("gradient",)),
     *(
         Goal("training", f"lstm_xp {engine}", ("torch.nn.LSTM",), limit, where=where, which=which, what=("gradient",))
         for engine, limits in (("numpy", (2.0, 3.0)), ("numba", (1.2, 1.0)))
