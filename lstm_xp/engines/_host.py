@@ -153,9 +153,10 @@ def map_of(request: Request) -> Map:
 
 def in_threads(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
     """Call a function on each argument in a thread, with the caller's context and so NumPy's error state."""
-    contexts = [(copy_context(), argument) for argument in arguments]
-    if len(contexts) == 1:  # to start a thread takes as long as hundreds of steps
-        return [function(contexts[0][1])]
+    given = list(arguments)
+    if len(given) == 1:  # to start a thread takes as long as hundreds of steps
+        return [function(given[0])]
+    contexts = [(copy_context(), argument) for argument in given]
     with ThreadPoolExecutor(len(contexts)) as pool:
         return list(pool.map(lambda each: each[0].run(function, each[1]), contexts))
 
