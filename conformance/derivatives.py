@@ -27,7 +27,7 @@ TORCH = (
     Case(time=4, num_layers=2, bidirectional=True, valid="lengths"),
 )
 
-SMALL = Case(time=3, batch=2, proj_size=2)
+SMALL = Case(time=3, batch=2, hidden_size=6, proj_size=4)
 # What is compared with difference quotients: a case and the options. No number lies near the kink of a clip.
 THROUGH: dict[str, tuple[Case, dict[str, Any]]] = {
     **{
@@ -38,10 +38,15 @@ THROUGH: dict[str, tuple[Case, dict[str, Any]]] = {
         for gates in ("joint", "each")
         for carry in (False, True)
     },
+    "normalised, carried, clipped": (
+        SMALL.replace(norm="joint", peephole=True),
+        {"norm_carry": True, "clip_cell": 0.9, "peephole_output": "old"},
+    ),
     "peepholes": (SMALL.replace(peephole=True, bidirectional=True), {}),
     "coupled gates": (SMALL.replace(peephole=True), {"coupled": True}),
     "clips": (SMALL, {"clip_gates": 0.8, "clip_cell": 0.35, "clip_proj": 0.05}),
     "other activations": (SMALL, {"activations": ("sigmoid", "softsign", ("scaled_tanh", 0.8, 1.3))}),
+    "other activations of peepholes": (SMALL.replace(peephole=True), {"activations": ("softplus", "tanh", "tanh")}),
     "resets": (SMALL.replace(resets=True, num_layers=2, bidirectional=True), {}),
     "a mask that holds": (SMALL.replace(valid="mask", masked_output="hold", num_layers=2), {}),
     "all of it": (
@@ -223,7 +228,7 @@ def directions(case: Case) -> dict[str, np.ndarray]:
 
 
 @cache
-def slopes(case: Case, variant: textbook.Variant, step: float = 1e-5) -> dict[str, float]:
+def slopes(case: Case, variant: textbook.Variants, step: float = 1e-5) -> dict[str, float]:
     """
     Return the difference quotients of the loss, by the equations, where one array after the other is moved.
 
@@ -231,7 +236,7 @@ def slopes(case: Case, variant: textbook.Variant, step: float = 1e-5) -> dict[st
     ----------
     case : Case
         The case: float64, time first, with a batch.
-    variant : Variant
+    variant : Variant or tuple of two of them
         The variant of the cell.
     step : float, optional
         How far, in the directions that `directions` returns.
@@ -254,7 +259,7 @@ def slopes(case: Case, variant: textbook.Variant, step: float = 1e-5) -> dict[st
     return {name: (4 * quotient(name, d) - quotient(name, 2 * d) / 2) / 3 for name, d in directions(case).items()}
 
 
-def compare_slopes(actual: dict[str, Any], case: Case, variant: textbook.Variant) -> Difference:
+def compare_slopes(actual: dict[str, Any], case: Case, variant: textbook.Variants) -> Difference:
     """Compare derivatives along the directions with the difference quotients that `slopes` returns."""
     along = {name: np.sum(actual[name] * each) for name, each in directions(case).items()}
     expected = {name: np.asarray(slope) for name, slope in slopes(case, variant).items()}

@@ -75,8 +75,9 @@ def render(report: Report) -> str:
             table_line(["---"] * (len(GROUPS) + 2)),
             *(_row(row, numbers) for row in table.rows),
             "",
-            f"{legend}. The power of ten is one that the largest error does not exceed. Gradients are those of `lstm_vjp`,"
-            " relative to the largest; autodiff is the library's own.",
+            f"{legend}. The power of ten is one that the largest error does not exceed.",
+            "",
+            "Gradients are those of `lstm_vjp`, autodiff is the library's own; errors are relative to the largest.",
             "",
             f"Cases: {facts(report)['cases']}. T is the length of the longest sequences.",
             "",

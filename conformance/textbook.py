@@ -57,7 +57,10 @@ class Variant:
     norm_eps: float = 1e-5
 
 
-def answer(case: Case, variant: Variant) -> Answer:
+Variants = Variant | tuple[Variant, Variant]
+
+
+def answer(case: Case, variant: Variants) -> Answer:
     """
     Return what the equations give.
 
@@ -65,14 +68,16 @@ def answer(case: Case, variant: Variant) -> Answer:
     ----------
     case : Case
         The case.
-    variant : Variant
-        The variant of the cell, in place of the case's.
+    variant : Variant or tuple of two of them
+        The variant of the cell, in place of the case's; two are for the directions.
 
     Returns
     -------
     tuple of numpy.ndarray
         The output, h_n and c_n in float64, laid out as the case is.
     """
+
+    variants = variant if isinstance(variant, tuple) else (variant, variant)
 
     def whole(x: np.ndarray, state: State, reverse: bool, noise: lx.Noise = NO_NOISE) -> Answer:
         x, finals = _dropped(x, noise.inputs), []
@@ -85,7 +90,7 @@ def answer(case: Case, variant: Variant) -> Answer:
                 w = {name: array.astype("float64") for name, array in cell._asdict().items() if array is not None}
                 w["weight_hh"] = _dropped(w["weight_hh"], masks.weight_hh)
                 start = tuple(array[row].astype("float64") for array in state)
-                output, final = _over_time(x, start, w, variant, masks, backward=reverse or direction == 1)
+                output, final = _over_time(x, start, w, variants[direction], masks, backward=reverse or direction == 1)
                 outputs.append(output)
                 finals.append(final)
             x = np.concatenate(outputs, axis=2)

@@ -330,7 +330,7 @@ def dtypes_of_tests(tier: str) -> dict[tuple[str, str], list[str]]:
     command = [sys.executable, "-m", "pytest", "conformance", "--xp=jax", f"--tier={tier}", "--collect-only", "-q"]
     said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     found: dict[tuple[str, str], list[str]] = {}
-    for test, dtype, rest in re.findall(r"(test_\w+)\[jax-(float\d+)(.*)\]$", said, re.MULTILINE):
+    for test, dtype, rest in re.findall(r"(test_\w+\.py::test_\w+)\[jax-(float\d+)(.*)\]$", said, re.MULTILINE):
         found.setdefault((test, rest), []).append(dtype)
     return found
 

@@ -26,8 +26,6 @@ CHECKS: tuple[tuple[Case, textbook.Variant], ...] = (
     *((case, textbook.Variant(**THROUGH[name][1])) for name, (case, _) in THROUGH.items() if name == "all of it"),
     (WITH_NOISE["all, a mask that holds, resets"], textbook.Variant()),
     *((case, textbook.Variant(**options)) for case, options in THROUGH.values()),
-    # Slopes that follow from the pre-activations, with peepholes in them.
-    (SMALL.replace(peephole=True), textbook.Variant(activations=("softplus", "tanh", "tanh"))),
     (SMALL.replace(peephole=True), textbook.Variant(activations=("softplus", "tanh", "tanh"), peephole_output="old")),
 )
 

@@ -28,6 +28,7 @@ def _elementwise(name: str, kinds: str, arguments: int) -> Callable[..., Array]:
 ELEMENTWISE = {name: _elementwise(name, FLOATING, 1) for name in ("exp", "expm1", "log1p", "sqrt", "tanh")}
 ELEMENTWISE["abs"] = _elementwise("abs", NUMERIC, 1)
 ELEMENTWISE["logaddexp"] = _elementwise("logaddexp", "f", 2)
+ELEMENTWISE["logical_and"] = _elementwise("logical_and", "b", 2)
 
 
 def _numpy_dtype(dtype: DType | None) -> str | None:
@@ -73,6 +74,15 @@ def arange(
 def zeros_like(x: Array, /, *, dtype: DType | None = None, device: Device | None = None) -> Array:
     check_device(device)
     return Array(np.zeros_like(*data_of(x), dtype=_numpy_dtype(dtype)))
+
+
+def full_like(x: Array, /, fill_value: float, *, dtype: DType | None = None, device: Device | None = None) -> Array:
+    check_device(device)
+    return Array(np.full_like(*data_of(x), fill_value, dtype=_numpy_dtype(dtype)))
+
+
+def ones_like(x: Array, /, *, dtype: DType | None = None, device: Device | None = None) -> Array:
+    return full_like(x, 1, dtype=dtype, device=device)
 
 
 def clip(x: Array, /, min: float | Array | None = None, max: float | Array | None = None) -> Array:  # noqa: A002 - the standard's names
@@ -135,6 +145,13 @@ def permute_dims(x: Array, /, axes: tuple[int, ...]) -> Array:
 
 def stack(arrays: Sequence[Array], /, *, axis: int = 0) -> Array:
     return Array(kernel("stack")(list(data_of(*arrays)), axis))
+
+
+def sum(  # noqa: A001 - the standard's name
+    x: Array, /, *, axis: Axes | None = None, dtype: DType | None = None, keepdims: bool = False
+) -> Array:
+    (data,) = data_of(x, kinds=NUMERIC)
+    return Array(np.sum(data, axis=axis, dtype=_numpy_dtype(dtype), keepdims=keepdims))
 
 
 def tensordot(x1: Array, x2: Array, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Array:
