@@ -214,7 +214,7 @@ def make_cell_vjp(weights: CellWeights, options: CellOptions, xp: Namespace) -> 
 
     def pull_z(slopes: Slopes, d_z: Array) -> Array:
         """Go back through the normalisation that the product with the hidden state has a part in."""
-        if norm is None or slopes.z_scaled is None or slopes.z_deviation is None:
+        if norm is None:
             return d_z
         gamma, scaled, deviation = norm[0, of_z], slopes.z_scaled, slopes.z_deviation
         if joint:

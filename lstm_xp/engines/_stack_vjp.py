@@ -78,9 +78,9 @@ def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple
                 d_inputs.append(d_x)
                 d_layer.append(d_weights)
             weights.append(tuple(d_layer))
+            # At steps that are not valid it is zero, as all is there that comes back from the pre-activations.
             d_output, factors = sum(d_inputs[1:], d_inputs[0]), noise_below(request, k)
             d_output = d_output if factors is None else d_output * factors
-            d_output = d_output if valid is None else xp.where(valid, d_output, xp.zeros_like(d_output))
         d_h, d_c = (xp.stack([start[which] for start in starts]) for which in range(2))
         return Gradients(d_output, tuple(reversed(weights)), d_h, d_c)
 
@@ -159,7 +159,7 @@ def _pull_direction(
         d_x, d_some = cell.gather(slopes, values, stacked)
         d_xs.append(d_x)
         d_weights = d_some if d_weights is None else CellWeights(*map(_plus, d_weights, d_some))
-    if state.start_h is not None and state.start_c is not None:
+    if kept.begins is not None:
         state = _Backward(state.h + state.start_h, state.c + state.start_c)
     assert d_weights is not None  # noqa: S101 (there is at least one step)
     return xp.concat(d_xs if part.reverse else d_xs[::-1], axis=0), d_weights, (state.h, state.c)
