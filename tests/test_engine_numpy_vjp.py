@@ -224,9 +224,9 @@ def test_no_rows(engine: str, valid: str) -> None:
 @pytest.mark.parametrize(
     ("case", "reason"),
     [
-        (Case(peephole=True), "its backward pass knows no `peephole`"),
-        (Case(variant="coupled"), "its backward pass knows no options"),
-        (Case(variant="clipped"), "its backward pass knows no options"),
+        (Case(peephole=True), "its backward pass has no `peephole`"),
+        (Case(variant="coupled"), "its backward pass has no `options` but the default"),
+        (Case(variant="clipped"), "its backward pass has no `options` but the default"),
     ],
     ids=str,
 )

@@ -94,10 +94,10 @@ def supports(request: Request) -> str | None:
             return "it has no activations but sigmoid and tanh"
     if request.pullback:
         if not all(is_neutral(options) for options in request.options):
-            return "its backward pass knows no options"
+            return "its backward pass has no `options` but the default"
         for name in ("peephole", "norm"):
             if getattr(request.weights[0][0], name) is not None:
-                return f"its backward pass knows no `{name}`"
+                return f"its backward pass has no `{name}`"
     return None
 
 
