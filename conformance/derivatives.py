@@ -39,14 +39,17 @@ THROUGH: dict[str, tuple[Case, dict[str, Any]]] = {
         for carry in (False, True)
     },
     "normalised, carried, clipped": (
-        SMALL.replace(norm="joint", peephole=True),
+        SMALL.replace(norm="joint", peephole=True, valid="lengths"),
         {"norm_carry": True, "clip_cell": 0.9, "peephole_output": "old"},
     ),
     "peepholes": (SMALL.replace(peephole=True, bidirectional=True), {}),
     "coupled gates": (SMALL.replace(peephole=True), {"coupled": True}),
     "clips": (SMALL, {"clip_gates": 0.8, "clip_cell": 0.35, "clip_proj": 0.05}),
     "other activations": (SMALL, {"activations": ("sigmoid", "softsign", ("scaled_tanh", 0.8, 1.3))}),
-    "other activations of peepholes": (SMALL.replace(peephole=True), {"activations": ("softplus", "tanh", "tanh")}),
+    "other activations of peepholes": (
+        SMALL.replace(peephole=True, valid="lengths"),
+        {"activations": ("softplus", "tanh", "tanh")},
+    ),
     "resets": (SMALL.replace(resets=True, num_layers=2, bidirectional=True), {}),
     "a mask that holds": (SMALL.replace(valid="mask", masked_output="hold", num_layers=2), {}),
     "all of it": (

@@ -26,6 +26,7 @@ from conformance.derivatives import (
     loss_weights,
     shown_steps,
     torch_gradients,
+    tree_of,
 )
 from conformance.pulling import Tree, call, flat_gradients, names_of, run, settings_of
 from conformance.running import Checker, fit
@@ -54,6 +55,7 @@ def test_equals_torch_in_every_setting(backend: Backend, case: Case, check: Chec
     [
         Case(num_layers=2, bidirectional=True, proj_size=2, resets=True, start="one"),
         Case(num_layers=2, reverse=True, valid="mask", masked_output="hold", resets=True, batch_first=True),
+        Case(time=1, resets=True),
     ],
     ids=str,
 )
@@ -242,6 +244,15 @@ def test_saturated_inputs_give_finite_derivatives(backend: Backend) -> None:
     _, gradients = run(backend, fit(case, backend))
     for name, gradient in gradients.items():
         assert np.isfinite(gradient).all(), f"d {name} is not finite"
+
+
+@pytest.mark.few(lambda **_: False)
+def test_of_an_empty_batch_the_weights_have_no_derivative(backend: Backend) -> None:
+    case = fit(Case(batch=0, num_layers=2, bidirectional=True, proj_size=2, dtype=backend.dtypes[0]), backend)
+    _, gradients = run(backend, case)
+    for name, gradient in gradients.items():
+        assert gradient.shape == tree_of(case)[name].shape
+        assert not gradient.any()
 
 
 # One cell

@@ -122,17 +122,25 @@ class Source:
 
     def mutant(self, operator: str, change: Change) -> Mutant:
         """Return the file with a change."""
-        spans = sorted(change)
-        first = self._bytes.rfind(b"\n", 0, spans[0][0]) + 1
-        last = (self._bytes + b"\n").index(b"\n", spans[-1][1])
-        changed, at = b"", first
-        for start, stop in spans:
-            changed += self._bytes[at:start] + change[start, stop].encode()
-            at = stop
-        changed += self._bytes[at:last]
+        first = self._bytes.rfind(b"\n", 0, min(change)[0]) + 1
+        last = (self._bytes + b"\n").index(b"\n", max(change)[1])
+        changed = self._changed(first, last, change)
         before, after = (" ".join(lines.decode().split()) for lines in (self._bytes[first:last], changed))
         source = (self._bytes[:first] + changed + self._bytes[last:]).decode()
         return Mutant(self.file, self._bytes.count(b"\n", 0, first) + 1, operator, before, after, source)
+
+    def changed(self, statement: ast.stmt, change: Change) -> str:
+        """Return a statement of the module with a change within it."""
+        decorators = getattr(statement, "decorator_list", [])
+        first = self._starts[min(node.lineno for node in (statement, *decorators)) - 1]
+        return self._changed(first, self.span(statement)[1], change).decode()
+
+    def _changed(self, first: int, last: int, change: Change) -> bytes:
+        text, at = b"", first
+        for start, stop in sorted(change):
+            text += self._bytes[at:start] + change[start, stop].encode()
+            at = stop
+        return text + self._bytes[at:last]
 
 
 Operator: TypeAlias = Callable[[ast.AST, Source], Iterator[Change]]
@@ -154,15 +162,16 @@ def generate(source: Source, operators: Mapping[str, Operator]) -> Iterator[Muta
     Mutant
         Its source parses, to another tree than that of the file.
     """
-    seen = {ast.dump(source.tree)}
-    for node in computing(source.tree):
-        for name, operator in operators.items():
-            for change in operator(node, source):
-                mutant = source.mutant(name, change)
-                tree = ast.dump(ast.parse(mutant.source))
-                if tree not in seen:
-                    seen.add(tree)
-                    yield mutant
+    for statement in source.tree.body:
+        seen = {ast.dump(statement)}
+        for node in computing(statement):
+            for name, operator in operators.items():
+                for change in operator(node, source):
+                    # Of the whole file that would take most of the time.
+                    tree = ast.dump(ast.parse(source.changed(statement, change)).body[0])
+                    if tree not in seen:
+                        seen.add(tree)
+                        yield source.mutant(name, change)
 
 
 def computing(node: ast.AST) -> Iterator[ast.AST]:
