@@ -2,10 +2,11 @@
 
 import pytest
 
+import lstm_xp as lx
 from conformance.backends import by_name
-from conformance.cases import Case
-from conformance.derivatives import WITH_NOISE, compare_gradients
-from conformance.pulling import run
+from conformance.cases import Case, map_arrays
+from conformance.derivatives import WITH_NOISE, compare_gradients, loss_weights
+from conformance.pulling import flat_gradients, names_of, run
 from lstm_xp.engines import _stack_vjp
 
 
@@ -25,3 +26,29 @@ def test_in_parts(case: Case, steps: int, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(_stack_vjp, "CHUNK", steps * 4 * case.batch * case.hidden_size)
     _, found = run(row, case)
     compare_gradients(found, expected)
+
+
+@pytest.mark.needs("ndonnx")
+def test_all_at_once_where_the_batch_is_not_known() -> None:
+    """Traced to ONNX with a symbolic batch, and run by ONNX Runtime at two."""
+    import ndonnx as ndx
+    import onnxruntime
+    from spox import _future as future
+
+    case = Case(time=1, start="one")
+    shapes = {"x": (case.time, "N", 5), "d_output": (case.time, "N", 4), "d_h": (1, "N", 4), "d_c": (1, "N", 4)}
+    outputs = [f"d {name}" for name in names_of(case)]
+    # Constants are computed by what is quick at that: ONNX Runtime makes a session for each.
+    with future.value_prop_backend(future.ValuePropBackend.REFERENCE):
+        weights, state = map_arrays(ndx.asarray, (case.weights(), case.state()))
+        given = {name: ndx.argument(shape=shape, dtype=ndx.float64) for name, shape in shapes.items()}
+        _, pullback = lx.lstm_vjp(given["x"], weights, state)
+        found = flat_gradients(pullback(given["d_output"], (given["d_h"], given["d_c"])))
+        model = ndx.build(given, dict(zip(outputs, found, strict=True)))
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (row,) = by_name("numpy-standard")
+    for batch in (3, 5):
+        case = case.replace(batch=batch)
+        values = dict(zip(("d_output", "d_h", "d_c"), loss_weights(case), strict=True))
+        actual = session.run(outputs, values | {"x": case.x()})
+        compare_gradients(dict(zip(names_of(case), actual, strict=True)), run(row, case)[1])

@@ -99,7 +99,9 @@ def key_of(mutant: Mutant) -> Key:
 
 def mutants_of(files: Iterable[str]) -> list[Mutant]:
     """Return all mutants of some files of the package, in the order of the source."""
-    fields = fields_of_classes(ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py")))
+    # The weights' names are those of noise and derivatives, too: among themselves they are mistaken more easily.
+    paths = sorted(PACKAGE.rglob("*.py"), key=lambda path: (path.name != "_weights.py", path))
+    fields = fields_of_classes(ast.parse(path.read_text(encoding="utf-8")) for path in paths)
     sources = (Source(file, (PACKAGE / file).read_text(encoding="utf-8"), fields) for file in files)
     return [mutant for source in sources for mutant in generate(source, OPERATORS)]
 

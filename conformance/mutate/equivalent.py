@@ -12,7 +12,8 @@ class Key(NamedTuple):
     after: str
 
 
-_PLAIN = "plain = is_neutral(options) and all(w is None for w in (weights.{}, weights.{}, weights.{}))"
+_PLAIN = "plain = is_neutral(options) and all(w is None for w in ({}, {}, {}, {}))"
+_OF_PLAIN = ("weights.weight_hr", "weights.peephole", "weights.norm", "noise")
 _OF_JAX = " = jnp.split(by.z * z, 4, axis=layout.axis)"
 
 EQUIVALENT: dict[str, tuple[Key, ...]] = {
@@ -55,6 +56,24 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         ),
     ),
     "the standard's default": (
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            "return xp.concat(d_xs if part.reverse else d_xs[::-1], axis=0), d_weights, (state.h, state.c)",
+            "return xp.concat(d_xs if part.reverse else d_xs[::-1], ), d_weights, (state.h, state.c)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            "before = xp.concat([before, first], axis=0) if times.stop == time else before",
+            "before = xp.concat([before, first], ) if times.stop == time else before",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            "before = xp.concat([first, before], axis=0) if times.start == 0 else before",
+            "before = xp.concat([first, before], ) if times.start == 0 else before",
+        ),
         Key(
             "engines/standard.py",
             "keyword",
@@ -114,13 +133,9 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "return dict.fromkeys(head + dot for head, dot, tail in heads if _FIRST.fullmatch(tail))",
         ),
     ),
-    "all three are gone through, whichever comes first": tuple(
-        Key("engines/_stack.py", "tuple", _PLAIN.format("weight_hr", "peephole", "norm"), _PLAIN.format(*after))
-        for after in (
-            ("peephole", "weight_hr", "norm"),
-            ("norm", "peephole", "weight_hr"),
-            ("weight_hr", "norm", "peephole"),
-        )
+    "all of them are gone through, whichever comes first": tuple(
+        Key("engines/_stack.py", "tuple", _PLAIN.format(*_OF_PLAIN), _PLAIN.format(*(_OF_PLAIN[k] for k in order)))
+        for order in ((1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2))
     ),
     "the input and the weights have one dtype: that was checked": (
         Key(
@@ -155,11 +170,17 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "branch",
-            "return body if has_valid or has_episodes or keep else plain",
-            "return body",
+            "elif valid is None and episode is None and noise is None and not request.keep:",
+            "elif False:",
         ),
     ),
     "two lists, both empty": (
+        Key(
+            "engines/_stack_vjp.py",
+            "unpacking",
+            "x, d_inputs, d_layer = layer_input(request, k, below, valid), [], []",
+            "x, d_layer, d_inputs = layer_input(request, k, below, valid), [], []",
+        ),
         Key("engines/_stack.py", "unpacking", "outputs, kept = [], []", "kept, outputs = [], []"),
     ),
     "where nothing is kept, no one looks at the trace": (
@@ -169,6 +190,18 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key("engines/_stack.py", "unwrap", "final, kept = (h, c), tuple(others)", "final, kept = (h, c), others"),
     ),
     "before the first step the state is the initial one, whichever episode that begins": (
+        Key(
+            "engines/_stack_vjp.py",
+            "unwrap",
+            "number, begins = xp.zeros_like(episode[0, :, :]), []",
+            "number, begins = episode[0, :, :], []",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "index",
+            "number, begins = xp.zeros_like(episode[0, :, :]), []",
+            "number, begins = xp.zeros_like(episode[1, :, :]), []",
+        ),
         Key(
             "engines/_stack.py",
             "unwrap",
@@ -263,8 +296,8 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "_activations.py",
             "comparison",
-            '"leaky_relu": Activation(lambda z, xp, alpha: xp.where(z >= 0, z, alpha * z), (0.01,)),',
-            '"leaky_relu": Activation(lambda z, xp, alpha: xp.where(z > 0, z, alpha * z), (0.01,)),',
+            "lambda z, xp, alpha: xp.where(z >= 0, z, alpha * z),",
+            "lambda z, xp, alpha: xp.where(z > 0, z, alpha * z),",
         ),
     ),
     "the branch that is not taken is finite with this bound, too": (
@@ -315,6 +348,12 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     ),
     "the same of a and b as of b and a": (
         Key(
+            "engines/_stack_vjp.py",
+            "argument",
+            "is_new, number = xp.logical_and(is_new, is_valid), xp.where(is_valid, own, number)",
+            "is_new, number = xp.logical_and(is_valid, is_new), xp.where(is_valid, own, number)",
+        ),
+        Key(
             "_namespace.py",
             "unpacking",
             "device_a, device_b = device_of(a), device_of(b)",
@@ -355,17 +394,23 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "unwrap",
-            "weights=_joined(weights, xp),",
-            "weights=weights,",
-        ),
-        Key(
-            "engines/_stack.py",
-            "unwrap",
             "return CellWeights(*(None if array is None else join(array, xp) for array in weights))",
             "return CellWeights(*(None if array is None else array for array in weights))",
         ),
     ),
     "one array concatenated is itself": (
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            "return arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=2)",
+            "return xp.concat(arrays, axis=2)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "return arrays[0] if len(arrays) == 1 else xp.concat(arrays, axis=2)",
+            "return arrays[0] if len(arrays) == 0 else xp.concat(arrays, axis=2)",
+        ),
         Key(
             "engines/_stack.py",
             "branch",
@@ -431,14 +476,300 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack.py",
             "sign",
-            "start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
-            "start = zeros if state is None else (state[0] - zeros[0], state[1] + zeros[1])",
+            "return zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
+            "return zeros if state is None else (state[0] - zeros[0], state[1] + zeros[1])",
         ),
         Key(
             "engines/_stack.py",
             "sign",
-            "start = zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
-            "start = zeros if state is None else (state[0] + zeros[0], state[1] - zeros[1])",
+            "return zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
+            "return zeros if state is None else (state[0] + zeros[0], state[1] - zeros[1])",
+        ),
+    ),
+    "gates that are made again are the same, in more time": (
+        Key("_cell_vjp.py", "branch", "if gates is None or not gates_tell_slopes(options):", "if True:"),
+        Key(
+            "_cell_vjp.py",
+            "bound",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:] == DEFAULT.activations[:2] and options.clip_gates is None",
+        ),
+        Key(
+            "_cell_vjp.py",
+            "slice",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:3] == DEFAULT.activations[:2] and options.clip_gates is None",
+        ),
+        Key(
+            "_cell_vjp.py",
+            "slice",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:1] == DEFAULT.activations[:2] and options.clip_gates is None",
+        ),
+        Key(
+            "_cell_vjp.py",
+            "bound",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:2] == DEFAULT.activations[:] and options.clip_gates is None",
+        ),
+        Key(
+            "_cell_vjp.py",
+            "slice",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:2] == DEFAULT.activations[:3] and options.clip_gates is None",
+        ),
+        Key(
+            "_cell_vjp.py",
+            "slice",
+            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
+            "return options.activations[:2] == DEFAULT.activations[:1] and options.clip_gates is None",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
+            "result = run(request._replace(keep=Moment._fields, pullback=False))",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
+            'result = run(request._replace(keep=(("h", "c")), pullback=False))',
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            "gates = tuple(gate[times, :, :] for gate in kept.gates) if kept.gates else None",
+            "gates = None",
+        ),
+    ),
+    "without a bound there is no slope of it to multiply by": (
+        Key(
+            "_cell_vjp.py",
+            "branch",
+            "return of(v, gate) if v is None else _times(of(v, gate), clip_gates(v))",
+            "return _times(of(v, gate), clip_gates(v))",
+        ),
+    ),
+    "both have the shape of a gate": (
+        Key(
+            "_cell_vjp.py",
+            "sibling",
+            "d_f = xp.zeros_like(d_i) if slopes.f is None else d_c * slopes.f",
+            "d_f = xp.zeros_like(d_g) if slopes.f is None else d_c * slopes.f",
+        ),
+    ),
+    "without a projection nothing is gathered of it": (
+        Key(
+            "_cell_vjp.py",
+            "branch",
+            "return (pull_z(slopes, d_z) @ w_hh, d_c), Inner(d_z, None if w_hr is None else d_h, d_normed)",
+            "return (pull_z(slopes, d_z) @ w_hh, d_c), Inner(d_z, d_h, d_normed)",
+        ),
+    ),
+    "a product, whichever comes first": (
+        Key(
+            "_cell_vjp.py",
+            "unpacking",
+            "d_gamma = xp.concat([total(d * scaled) for d, scaled in normalised])",
+            "d_gamma = xp.concat([total(d * scaled) for scaled, d in normalised])",
+        ),
+    ),
+    "how many steps are linearised at once takes time or memory, and changes no number": (
+        Key("engines/_stack_vjp.py", "operand", "CHUNK = 2**20", "CHUNK = 2"),
+        Key("engines/_stack_vjp.py", "operand", "CHUNK = 2**20", "CHUNK = 20"),
+        Key("engines/_stack_vjp.py", "integer", "CHUNK = 2**20", "CHUNK = 3**20"),
+        Key("engines/_stack_vjp.py", "integer", "CHUNK = 2**20", "CHUNK = 1**20"),
+        Key("engines/_stack_vjp.py", "integer", "CHUNK = 2**20", "CHUNK = 2**21"),
+        Key("engines/_stack_vjp.py", "integer", "CHUNK = 2**20", "CHUNK = 2**19"),
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(2, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operation",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK * max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(2, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operation",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(1, 4 + math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(1, 4)) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(1, math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(1, 5 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "length = max(1, CHUNK // max(1, 4 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+            "length = max(1, CHUNK // max(1, 3 * math.prod(sizes))) if all(map(is_known, sizes)) else time",
+        ),
+    ),
+    "an engine's `run` does not look at it": (
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), ))',
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "truth",
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=True))',
+        ),
+    ),
+    "there is one: it is kept": (
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "h, c, *gates = (result.trace or {}).values()",
+            "h, c, *gates = ((result.trace)).values()",
+        ),
+    ),
+    "each of them is replaced": (
+        Key(
+            "engines/_stack_vjp.py",
+            "sibling",
+            "d_output, starts = cotangents.output, [(c[0][0], c[0][0])] * rows",
+            "d_output, starts = cotangents.output, [(h[0][0], c[0][0])] * rows",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "sibling",
+            "d_output, starts = cotangents.output, [(c[0][0], c[0][0])] * rows",
+            "d_output, starts = cotangents.output, [(c[0][0], h[0][0])] * rows",
+        ),
+    ),
+    "hidden states are as wide in every layer and direction": (
+        Key(
+            "engines/_stack_vjp.py",
+            "row",
+            "row, size = k * len(request.options) + d, h[k][d].shape[2]",
+            "row, size = k * len(request.options) + d, h[k][d - 1].shape[2]",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "row",
+            "row, size = k * len(request.options) + d, h[k][d].shape[2]",
+            "row, size = k * len(request.options) + d, h[k - 1][d].shape[2]",
+        ),
+    ),
+    "it is gone through once": (
+        Key(
+            "engines/_stack_vjp.py",
+            "unwrap",
+            "ends = tuple(None if array is None else array[row, :, :] for array in cotangents[1:])",
+            "ends = ((None if array is None else array[row, :, :] for array in cotangents[1:]))",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "unwrap",
+            "gates = tuple(gate[times, :, :] for gate in kept.gates) if kept.gates else None",
+            "gates = ((gate[times, :, :] for gate in kept.gates)) if kept.gates else None",
+        ),
+    ),
+    "nobody looks at the trace of what was run to go back": (
+        Key(
+            "engines/_stack_vjp.py", "unwrap", "return result._replace(trace=None), pullback", "return result, pullback"
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            "return result._replace(trace=None), pullback",
+            "return result._replace(), pullback",
+        ),
+    ),
+    "the first of them is always there": (
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            "time = next(array.shape[0] for array in xs if array is not None)",
+            "time = next(array.shape[0] for array in xs if True)",
+        ),
+    ),
+    "of what is projected, a state looks at the batch, dtype and device": (
+        Key(
+            "engines/_stack_vjp.py",
+            "operand",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+            "start = start_of(xp.concat(([kept.c[:1, :, :]]), axis=2), part.weights, part.state, xp)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "bound",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+            "start = start_of(xp.concat([kept.c[:, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 5, axis=2), part.weights, part.state, xp)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "integer",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 3, axis=2), part.weights, part.state, xp)",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "keyword",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)",
+            "start = start_of(xp.concat([kept.c[:1, :, :]] * 4, ), part.weights, part.state, xp)",
+        ),
+    ),
+    "where no episode begins, nothing is added to it": (
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            "state = _Backward(*h_and_c, *(zeros if kept.begins is not None else ()))",
+            "state = _Backward(*h_and_c, *(zeros))",
         ),
     ),
 }
