@@ -221,6 +221,13 @@ def without_grad(array: Array) -> AbstractContextManager[Any]:
     return sys.modules["torch"].no_grad() if is_torch_array(array) else nullcontext()
 
 
+def without_recording(array: Array) -> AbstractContextManager[Any]:
+    """Return a context in which torch's autograd records nothing, but under `torch.func`'s transforms."""
+    if is_torch_array(array) and not sys.modules["torch"]._C._are_functorch_transforms_active():
+        return without_grad(array)
+    return nullcontext()
+
+
 def is_lazy(array: Array) -> bool:
     """Tell whether a library puts off what it computes, in a graph that grows. JAX does not, outside `jit`."""
     return is_lazy_array(array) and not is_jax_array(array)

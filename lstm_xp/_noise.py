@@ -177,6 +177,10 @@ def draw_noise(
         "zoneout_c": zoneout_c,
         "weight_hh": weight_hh,
     }
+    for name, rate in rates.items():
+        _check_rate(
+            rate, "dropout" if name == "between" else name, with_one=name in ("between", "zoneout_h", "zoneout_c")
+        )
     network = net._network
     like = network.first_array
     if is_tracer(1.0 * like[:1, :1]):  # whatever is computed is a tracer where JAX is tracing
@@ -185,8 +189,8 @@ def draw_noise(
 
     def draw(name: str, rate: float, shape: tuple[int, ...]) -> Array:
         stays = name.startswith("zoneout")
-        share = _rate(rate, "dropout" if name == "between" else name, with_one=stays or name == "between")
         # Of zeros and ones: in every dtype the same.
+        share = float(rate)
         drawn = rng.random(shape) < share
         factors = drawn * 1.0 if stays else ~drawn / max(1.0 - share, math.ulp(0.0))
         return from_numpy(factors, network.xp, dtype=dtype_name(like.dtype), device=device_of(like))
@@ -201,11 +205,10 @@ def draw_noise(
     return Noise(*arrays)
 
 
-def _rate(value: float, name: str, *, with_one: bool) -> float:
-    """Return a rate; of 1 only where that is allowed."""
+def _check_rate(value: float, name: str, *, with_one: bool) -> None:
+    """Refuse what is no rate; 1 is one only where that is allowed."""
     expected = f"a number from 0 to 1{'' if with_one else ', less than 1'}"
     rate = real_number(value, name, expected)
     if not 0 <= rate <= 1 or (rate == 1 and not with_one):
         msg = f"`{name}` is {value!r}, expected {expected}"
         raise ValueError(msg)
-    return rate

@@ -7,7 +7,7 @@ from lstm_xp import engines
 from lstm_xp._cell import make_step, project_input, read_cell_call, zero_state
 from lstm_xp._cell_vjp import make_cell_vjp
 from lstm_xp._checks import Shape, check_like, check_shape, describe, integer
-from lstm_xp._namespace import accepted_libraries, join, without_autocast
+from lstm_xp._namespace import accepted_libraries, join, without_autocast, without_recording
 from lstm_xp._noise import Noise
 from lstm_xp._options import CellOptions, Options
 from lstm_xp._sequence import Call, Layout, Settings, make_request
@@ -74,8 +74,9 @@ def lstm_vjp(
     What is given is kept, not copied: until the way back nothing may be written into it.
 
     The equations stand in `lstm_xp._cell_vjp`. The engine ``"standard"`` follows them on every library; those for NumPy
-    have their own code for them; JAX and torch differentiate their own. On torch's engine what is returned is detached
-    from autograd: there one differentiates `lstm` itself, or, where its kernel cannot go, takes ``engine="bptt"``.
+    have their own code for them; JAX and torch differentiate their own. On torch all that is returned is detached from
+    autograd, but under `torch.func`'s transforms: there one differentiates `lstm` itself, or, where the kernel cannot
+    go, takes ``engine="bptt"``. On JAX a step is best compiled as a whole, by `jax.jit`.
 
     Examples
     --------
@@ -132,7 +133,7 @@ def lstm_cell_vjp(
     ((3, 5), (16,))
     """
     own_xp, given = read_cell_call(x, weights, state, options, xp)
-    with without_autocast(x):
+    with without_autocast(x), without_recording(x):
         z = project_input(x, weights, options, own_xp)
         start = zero_state(z, weights, own_xp) if given is None else given
         h, c, *gates = make_step(weights, options, own_xp)(z, start)
@@ -145,7 +146,7 @@ def lstm_cell_vjp(
                 check_like(d, name, x, "x", libraries)
                 check_shape(d, name, Shape(tuple(like.shape), "that of the result"))
             ends.append(own_xp.zeros_like(like) if d is None else join(d, own_xp))
-        with without_autocast(x):
+        with without_autocast(x), without_recording(x):
             # With a batch axis, over which sums are taken.
             wide = (a + own_xp.zeros_like(like) for a, like in zip(start, (h, c), strict=True))
             row, h_0, c_0, d_h, d_c, i, f, g, o = (own_xp.expand_dims(a, axis=0) for a in (x, *wide, *ends, *gates))

@@ -89,11 +89,51 @@ def test_what_needs_no_gradient_gets_none() -> None:
         assert not net(x)[0].requires_grad
 
 
-def test_it_is_differentiated_once() -> None:
+@pytest.mark.parametrize("power", [1, 2])
+def test_it_is_differentiated_once(power: int) -> None:
+    """Also where the loss is linear in the output, so that nothing in the cotangent tells that it would be twice."""
     net, x = problem()
-    (d_x,) = torch.autograd.grad(net(x)[0].square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        d_x.sum().backward()
+    with pytest.raises(RuntimeError, match="cannot be differentiated again: take engine='standard'"):
+        torch.autograd.grad((net(x)[0] ** power).sum(), x, create_graph=True)
+
+
+def test_noise_that_wants_a_gradient_is_refused() -> None:
+    net, x = problem(num_layers=2)
+    noise = lx.draw_noise(net, np.random.default_rng(0), 7, 3, dropout=0.5, zoneout_h=0.5)
+    net(x, noise=noise)
+    for name in ("between", "zoneout_h"):
+        wanted = noise._replace(**{name: getattr(noise, name).clone().requires_grad_()})
+        with pytest.raises(ValueError, match="its derivative is not by `noise`"):
+            net(x, noise=wanted)
+
+
+def test_autocast_is_ignored_on_the_way_back() -> None:
+    net, x = problem(dtype="float32")
+    found = []
+    for enabled in (False, True):
+        loss = net(x)[0].square().sum()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            found.append(torch.autograd.grad(loss, x)[0])
+    assert torch.equal(*found)
+
+
+def test_what_is_kept_is_let_go_of_after_the_way_back() -> None:
+    """While the output is still held; hooks of autograd see all that is kept."""
+    net, x = problem()
+    kept: list[Any] = []
+
+    def pack(tensor: Any) -> Any:
+        kept.append(weakref.ref(tensor))
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = net(x)[0]
+    of_caller = {id(x), *map(id, net.state_dict().values())}
+    inner = [each for each in kept if id(each()) not in of_caller]
+    assert len(inner) == 6  # h, c and four gates
+    output.sum().backward()
+    gc.collect()
+    assert all(each() is None for each in inner)
 
 
 def test_torch_tells_when_a_weight_was_written_into_before_the_way_back() -> None:

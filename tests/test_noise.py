@@ -81,6 +81,7 @@ def test_another_draw_is_another() -> None:
         ({"zoneout_c": float("nan")}, ValueError, "`zoneout_c` is nan, expected a number from 0 to 1"),
         ({"weight_hh": "a"}, ValueError, "`weight_hh` is 'a', expected a number from 0 to 1"),
         ({"variational": 1}, TypeError, "`variational` is 1, expected True or False"),
+        ({"net": lx.LSTM(5, 4), "dropout": 7.0}, ValueError, r"`dropout` is 7\.0, expected a number from 0 to 1"),
         ({"net": 1}, TypeError, "`net` is a int, expected LSTM"),
     ],
 )

@@ -221,6 +221,42 @@ def test_torchs_results_are_detached_and_its_transforms_get_the_reference() -> N
     torch.testing.assert_close(found[2, 1, 3], quotient, rtol=1e-6, atol=1e-10)
 
 
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("engine", ["auto", "standard"])
+def test_torch_records_nothing_whoever_runs_it(engine: str) -> None:
+    import torch
+
+    tensors = map_arrays(lambda array: torch.tensor(array, requires_grad=True), (CASE.x(), CASE.weights()))
+    (cell,) = map_arrays(lambda array: torch.tensor(array, requires_grad=True), Case().weights()[0])
+    mask = torch.ones(7, 3, dtype=torch.bool) if engine == "standard" else None
+    result, pullback = lx.lstm_vjp(*tensors, mask=mask, engine=engine)
+    (h, c), pull_cell = lx.lstm_cell_vjp(tensors[0][0].detach(), cell)
+    for array in (*flat(result), *arrays_of(pullback(result[0])), h, c, *arrays_of(pull_cell(h, c))):
+        assert not array.requires_grad
+
+
+@pytest.mark.needs("torch")
+def test_torchs_inference_mode() -> None:
+    import torch
+
+    expected = pulled(vjp(engine="standard")[1])
+    cotangents = map_arrays(torch.tensor, loss_weights(CASE))
+    with torch.inference_mode():
+        inside = map_arrays(torch.tensor, (CASE.x(), CASE.weights(), CASE.state()))
+        _, pullback = lx.lstm_vjp(*inside)
+        found = arrays_of(pullback(cotangents[0], cotangents[1:]))
+    _, pullback = lx.lstm_vjp(*inside)
+    for a, e in zip([*found, *arrays_of(pullback(cotangents[0], cotangents[1:]))], expected * 2, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=1e-14)
+    # Asked for outside, and called inside.
+    outside = map_arrays(torch.tensor, (CASE.x(), CASE.weights(), CASE.state()))
+    _, pullback = lx.lstm_vjp(*outside)
+    with torch.inference_mode():
+        found = arrays_of(pullback(cotangents[0], cotangents[1:]))
+    for a, e in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=0, atol=1e-14)
+
+
 @pytest.mark.needs("dask")
 def test_on_dask_it_is_the_reference_and_lazy() -> None:
     import dask

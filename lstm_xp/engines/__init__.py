@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import NamedTuple
 
-from lstm_xp._namespace import library_name, without_autocast
+from lstm_xp._namespace import library_name, without_autocast, without_recording
 from lstm_xp.engines import standard
 from lstm_xp.engines._chunks import run_in_chunks
 from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result, Stepper
@@ -195,14 +195,14 @@ def run_vjp(request: Request, name: str, remat: int | None = None) -> tuple[Resu
     With `remat`, in chunks of so many steps.
     """
     module = _module(name)
-    with without_autocast(request.x):
+    with without_autocast(request.x), without_recording(request.x):
         if remat is None:
             result, pullback = module.run_vjp(request)
         else:
             result, pullback = run_in_chunks(request, module.run, module.run_vjp, remat)
 
     def pull(cotangents: Cotangents) -> Gradients:
-        with without_autocast(request.x):
+        with without_autocast(request.x), without_recording(request.x):
             gradients: Gradients = pullback(cotangents)
         return gradients
 

@@ -17,7 +17,7 @@ from lstm_xp._checks import is_known
 from lstm_xp._namespace import unstack
 from lstm_xp._typing import Array, Namespace
 from lstm_xp._weights import CellWeights
-from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result
+from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result, Traces
 from lstm_xp.engines._stack import (
     Direction,
     Inputs,
@@ -52,9 +52,32 @@ def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple
     pullback : callable
         The derivative.
     """
-    with_gates = all(map(gates_tell_slopes, request.options))
-    result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))
-    h, c, *gates = (result.trace or {}).values()
+    result = run(request._replace(keep=kept_for_pullback(request), pullback=False))
+    return result._replace(trace=None), make_pullback(request, result.trace or {})
+
+
+def kept_for_pullback(request: Request) -> tuple[str, ...]:
+    """Return what the trace of a request has to keep for the way back."""
+    return Moment._fields if all(map(gates_tell_slopes, request.options)) else ("h", "c")
+
+
+def make_pullback(request: Request, trace: Traces) -> Pullback:
+    """
+    Return the pullback of a request that was run.
+
+    Parameters
+    ----------
+    request : Request
+        The forward pass.
+    trace : dict
+        What it kept, as `kept_for_pullback` wants it.
+
+    Returns
+    -------
+    callable
+        The derivative.
+    """
+    h, c, *gates = trace.values()
     valid, episode = valid_steps(request), episodes(request)
     xp, rows = request.xp, len(request.weights) * len(request.options)
 
@@ -84,7 +107,7 @@ def run_stacked_vjp(request: Request, run: Callable[[Request], Result]) -> tuple
         d_h, d_c = (xp.stack([start[which] for start in starts]) for which in range(2))
         return Gradients(d_output, tuple(reversed(weights)), d_h, d_c)
 
-    return result._replace(trace=None), pullback
+    return pullback
 
 
 def steps_of(xs: tuple[Array | None, ...], xp: Namespace) -> list[Inputs]:

@@ -96,6 +96,8 @@ def supports(request: Request) -> str | None:
         array = getattr(request, name)
         if array is not None and not _has_visible_values(array):
             return f"torch packs only by `{name}` whose values it sees: on the CPU, neither traced nor transformed"
+    if request.pullback and (torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors)):
+        return "torch's autograd does not go through tensors of inference mode"
     if request.pullback and torch._C._are_functorch_transforms_active():
         return "torch's autograd would cut off the derivatives that one of torch.func's transforms asks for"
     differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
