@@ -59,6 +59,11 @@ class Noise(NamedTuple):
     zoneout_c: Array | None = None
     weight_hh: Array | None = None
 
+    @property
+    def is_recurrent(self) -> bool:
+        """Whether there is any on the recurrent state, which a loop over time has to know of."""
+        return any(array is not None for array in (self.hidden, self.zoneout_h, self.zoneout_c))
+
 
 def noise_shapes(sizes: Sizes, time: int, batch: int | None) -> dict[str, Shape]:
     """

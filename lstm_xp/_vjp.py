@@ -14,7 +14,7 @@ from lstm_xp._sequence import Call, Layout, Settings, make_request
 from lstm_xp._typing import Array, ArrayT, Namespace
 from lstm_xp._weights import CellWeights, Layers, Network, Weights, read_network
 from lstm_xp.engines import Cotangents, Gradients, Request
-from lstm_xp.engines._request import MaskedOutput
+from lstm_xp.engines._request import MaskedOutput, times_weight_hh
 
 # pullback(d_output, (d_h_n, d_c_n)) -> (dx, dweights, (dh_0, dc_0))
 Pullback: TypeAlias = Callable[..., tuple[Any, Any, tuple[Any, Any]]]
@@ -239,10 +239,7 @@ def _as_given(
     if noise.inputs is not None:
         d_x = d_x * noise.inputs
     if noise.weight_hh is not None:
-        factors = iter(noise.weight_hh[row, :, :] for row in range(noise.weight_hh.shape[0]))
-        d_layers = tuple(
-            tuple(cell._replace(weight_hh=cell.weight_hh * next(factors)) for cell in layer) for layer in d_layers
-        )
+        d_layers = times_weight_hh(d_layers, noise.weight_hh)
     h_0, c_0 = (None, None) if request.state is None else request.state
     d_h, d_c = _as_state(gradients.h_0, h_0, layout, xp), _as_state(gradients.c_0, c_0, layout, xp)
     return layout.restore_sequence(d_x, xp), _nested_as(weights, d_layers), (d_h, d_c)

@@ -89,12 +89,14 @@ class Request(NamedTuple):
         if noise.inputs is not None:
             x = x * noise.inputs
         if noise.weight_hh is not None:
-            prepared = None  # these weights are for this once
-            factors = iter(noise.weight_hh[row, :, :] for row in range(noise.weight_hh.shape[0]))
-            weights = tuple(
-                tuple(cell._replace(weight_hh=cell.weight_hh * next(factors)) for cell in layer) for layer in weights
-            )
+            weights, prepared = times_weight_hh(weights, noise.weight_hh), None  # these weights are for this once
         return self._replace(x=x, weights=weights, prepared=prepared, noise=noise)
+
+
+def times_weight_hh(layers: Layers, factors: Array) -> Layers:
+    """Return weights, or derivatives by them, of which `weight_hh` is multiplied by a row of factors for each cell."""
+    rows = iter(factors[row, :, :] for row in range(factors.shape[0]))
+    return tuple(tuple(cell._replace(weight_hh=cell.weight_hh * next(rows)) for cell in layer) for layer in layers)
 
 
 # trace[name][layer][direction], name being a field of `Moment`.

@@ -369,7 +369,7 @@ def _row(state: State, row: int) -> State:
 
 def _noise_row(noise: Noise | None, row: int) -> DirectionNoise | None:
     """Return the noise of one layer in one direction, None where it has none."""
-    if noise is None or all(array is None for array in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
+    if noise is None or not noise.is_recurrent:
         return None
     return DirectionNoise(
         hidden=None if noise.hidden is None else noise.hidden[row, :, :],

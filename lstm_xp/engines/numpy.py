@@ -86,8 +86,7 @@ def supports(request: Request) -> str | None:
     """Return why it cannot run a request, or None."""
     if request.x.dtype not in FLOATS:
         return f"it is for float32 and float64, not for {request.x.dtype.name}, of which BLAS has no products"
-    noise = request.noise
-    if noise is not None and any(masks is not None for masks in (noise.hidden, noise.zoneout_h, noise.zoneout_c)):
+    if request.noise is not None and request.noise.is_recurrent:
         return "it has no noise on the recurrent state"
     for options in request.options:
         if options.activations != DEFAULT.activations:

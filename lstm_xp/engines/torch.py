@@ -80,7 +80,7 @@ def supports(request: Request) -> str | None:
         return "torch's kernel tells a projection by its size, which is that of the cell"
     if request.mask is not None:
         return "torch's kernel has no `mask`"
-    if request.noise is not None and any(array is not None for array in request.noise[2:5]):
+    if request.noise is not None and request.noise.is_recurrent:
         return "torch's kernel has no noise on the recurrent state"
     if request.keep and not (request.lengths is None and request.reset is None):
         return (
