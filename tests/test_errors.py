@@ -398,7 +398,7 @@ CALLS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "engine": (
         lambda: NET(X, engine="fast"),
         ValueError,
-        "`engine` is 'fast', expected 'auto' or one of standard, numpy, numba, jax, torch, dask",
+        "`engine` is 'fast', expected 'auto' or one of standard, numpy, numba, jax, torch, bptt, dask",
     ),
     "engine of an object": (lambda: CASE.lstm(engine="fast"), ValueError, "`engine` is 'fast'"),
     "engine of others": (
