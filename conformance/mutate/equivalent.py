@@ -197,12 +197,6 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "number, begins = episode[0, :, :], []",
         ),
         Key(
-            "engines/_stack_vjp.py",
-            "index",
-            "number, begins = xp.zeros_like(episode[0, :, :]), []",
-            "number, begins = xp.zeros_like(episode[1, :, :]), []",
-        ),
-        Key(
             "engines/_stack.py",
             "unwrap",
             "carry = start if episode is None else (*start, xp.zeros_like(episode[0, :, :]))",
@@ -484,63 +478,6 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "sign",
             "return zeros if state is None else (state[0] + zeros[0], state[1] + zeros[1])",
             "return zeros if state is None else (state[0] + zeros[0], state[1] - zeros[1])",
-        ),
-    ),
-    "gates that are made again are the same, in more time": (
-        Key("_cell_vjp.py", "branch", "if gates is None or not gates_tell_slopes(options):", "if True:"),
-        Key(
-            "_cell_vjp.py",
-            "bound",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:] == DEFAULT.activations[:2] and options.clip_gates is None",
-        ),
-        Key(
-            "_cell_vjp.py",
-            "slice",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:3] == DEFAULT.activations[:2] and options.clip_gates is None",
-        ),
-        Key(
-            "_cell_vjp.py",
-            "slice",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:1] == DEFAULT.activations[:2] and options.clip_gates is None",
-        ),
-        Key(
-            "_cell_vjp.py",
-            "bound",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:2] == DEFAULT.activations[:] and options.clip_gates is None",
-        ),
-        Key(
-            "_cell_vjp.py",
-            "slice",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:2] == DEFAULT.activations[:3] and options.clip_gates is None",
-        ),
-        Key(
-            "_cell_vjp.py",
-            "slice",
-            "return options.activations[:2] == DEFAULT.activations[:2] and options.clip_gates is None",
-            "return options.activations[:2] == DEFAULT.activations[:1] and options.clip_gates is None",
-        ),
-        Key(
-            "engines/_stack_vjp.py",
-            "branch",
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
-            "result = run(request._replace(keep=Moment._fields, pullback=False))",
-        ),
-        Key(
-            "engines/_stack_vjp.py",
-            "branch",
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
-            'result = run(request._replace(keep=(("h", "c")), pullback=False))',
-        ),
-        Key(
-            "engines/_stack_vjp.py",
-            "branch",
-            "gates = tuple(gate[times, :, :] for gate in kept.gates) if kept.gates else None",
-            "gates = None",
         ),
     ),
     "without a bound there is no slope of it to multiply by": (
