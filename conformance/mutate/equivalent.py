@@ -480,6 +480,20 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
             "return zeros if state is None else (state[0] + zeros[0], state[1] - zeros[1])",
         ),
     ),
+    "gates that are made again are the same, in more time": (
+        Key(
+            "engines/_stack_vjp.py",
+            "opposite",
+            "with_gates = all(map(gates_tell_slopes, request.options))",
+            "with_gates = any(map(gates_tell_slopes, request.options))",
+        ),
+        Key(
+            "engines/_stack_vjp.py",
+            "branch",
+            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
+            "result = run(request._replace(keep=Moment._fields, pullback=False))",
+        ),
+    ),
     "without a bound there is no slope of it to multiply by": (
         Key(
             "_cell_vjp.py",
