@@ -484,14 +484,14 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack_vjp.py",
             "opposite",
-            "with_gates = all(map(gates_tell_slopes, request.options))",
-            "with_gates = any(map(gates_tell_slopes, request.options))",
+            'return Moment._fields if all(map(gates_tell_slopes, request.options)) else ("h", "c")',
+            'return Moment._fields if any(map(gates_tell_slopes, request.options)) else ("h", "c")',
         ),
         Key(
             "engines/_stack_vjp.py",
             "branch",
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
-            "result = run(request._replace(keep=Moment._fields, pullback=False))",
+            'return Moment._fields if all(map(gates_tell_slopes, request.options)) else ("h", "c")',
+            "return Moment._fields",
         ),
     ),
     "without a bound there is no slope of it to multiply by": (
@@ -604,22 +604,22 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
         Key(
             "engines/_stack_vjp.py",
             "keyword",
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), ))',
+            "result = run(request._replace(keep=kept_for_pullback(request), pullback=False))",
+            "result = run(request._replace(keep=kept_for_pullback(request), ))",
         ),
         Key(
             "engines/_stack_vjp.py",
             "truth",
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=False))',
-            'result = run(request._replace(keep=Moment._fields if with_gates else ("h", "c"), pullback=True))',
+            "result = run(request._replace(keep=kept_for_pullback(request), pullback=False))",
+            "result = run(request._replace(keep=kept_for_pullback(request), pullback=True))",
         ),
     ),
     "there is one: it is kept": (
         Key(
             "engines/_stack_vjp.py",
             "operand",
-            "h, c, *gates = (result.trace or {}).values()",
-            "h, c, *gates = ((result.trace)).values()",
+            "return result._replace(trace=None), make_pullback(request, result.trace or {})",
+            "return result._replace(trace=None), make_pullback(request, (result.trace))",
         ),
     ),
     "each of them is replaced": (
@@ -666,13 +666,16 @@ EQUIVALENT: dict[str, tuple[Key, ...]] = {
     ),
     "nobody looks at the trace of what was run to go back": (
         Key(
-            "engines/_stack_vjp.py", "unwrap", "return result._replace(trace=None), pullback", "return result, pullback"
+            "engines/_stack_vjp.py",
+            "unwrap",
+            "return result._replace(trace=None), make_pullback(request, result.trace or {})",
+            "return result, make_pullback(request, result.trace or {})",
         ),
         Key(
             "engines/_stack_vjp.py",
             "keyword",
-            "return result._replace(trace=None), pullback",
-            "return result._replace(), pullback",
+            "return result._replace(trace=None), make_pullback(request, result.trace or {})",
+            "return result._replace(), make_pullback(request, result.trace or {})",
         ),
     ),
     "the first of them is always there": (
