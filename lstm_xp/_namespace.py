@@ -221,11 +221,17 @@ def without_grad(array: Array) -> AbstractContextManager[Any]:
     return sys.modules["torch"].no_grad() if is_torch_array(array) else nullcontext()
 
 
+def is_transformed(array: Array) -> bool:
+    """Tell whether a function of torch's arrays is being transformed by `torch.func`, or differentiated forward."""
+    if not is_torch_array(array):
+        return False
+    torch = sys.modules["torch"]
+    return bool(torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0)
+
+
 def without_recording(array: Array) -> AbstractContextManager[Any]:
-    """Return a context in which torch's autograd records nothing, but under `torch.func`'s transforms."""
-    if is_torch_array(array) and not sys.modules["torch"]._C._are_functorch_transforms_active():
-        return without_grad(array)
-    return nullcontext()
+    """Return a context in which torch's autograd records nothing, but where it `is_transformed`."""
+    return nullcontext() if is_transformed(array) else without_grad(array)
 
 
 def is_lazy(array: Array) -> bool:

@@ -12,9 +12,10 @@ from typing import TypeAlias
 from lstm_xp._cell import State
 from lstm_xp._noise import Noise
 from lstm_xp._typing import Array
-from lstm_xp._weights import CellWeights, Layers
+from lstm_xp._weights import CellWeights
 from lstm_xp.engines._request import Cotangents, Gradients, Pullback, Request, Result
 from lstm_xp.engines._stack import layer_input, noise_below, valid_steps
+from lstm_xp.engines._stack_vjp import add_weights, cotangents_of
 
 Run: TypeAlias = Callable[[Request], Result]
 RunVjp: TypeAlias = Callable[[Request], tuple[Result, Pullback]]
@@ -54,23 +55,16 @@ def run_in_chunks(request: Request, run: Run, run_vjp: RunVjp, length: int) -> t
     h_n, c_n = (xp.concat([result[which] for result in results], axis=0) for which in (1, 2))
 
     def pullback(cotangents: Cotangents) -> Gradients:
-        d_output, layers = cotangents.output, []
+        layers = []
         for k in range(len(pullbacks) - 1, -1, -1):
-            size = h_n.shape[2]
-            both = []
-            for d, pull in enumerate(pullbacks[k]):
-                row = 2 * k + d
-                d_own = None if d_output is None else d_output[:, :, d * size : (d + 1) * size]
-                ends = (None if array is None else array[row : row + 1, :, :] for array in cotangents[1:])
-                both.append(pull(Cotangents(d_own, *ends)))
+            both = [pull(cotangents_of(cotangents, 2 * k + d, d, h_n.shape[2])) for d, pull in enumerate(pullbacks[k])]
             layers.append(both)
-            factors = noise_below(request, k)
-            d_output = both[0].x + both[1].x
-            d_output = d_output if factors is None else d_output * factors
+            d_below, factors = both[0].x + both[1].x, noise_below(request, k)
+            cotangents = cotangents._replace(output=d_below if factors is None else d_below * factors)
         rows = [each for both in reversed(layers) for each in both]
         weights = tuple(tuple(each.weights[0][0] for each in both) for both in reversed(layers))
         d_h, d_c = (xp.concat([each[which] for each in rows], axis=0) for which in (2, 3))
-        return Gradients(d_output, weights, d_h, d_c)
+        return Gradients(cotangents.output, weights, d_h, d_c)
 
     return Result(features, h_n, c_n), pullback
 
@@ -89,13 +83,13 @@ def _run_one_way(request: Request, run: Run, run_vjp: RunVjp, length: int) -> tu
 
     def pullback(cotangents: Cotangents) -> Gradients:
         d_h, d_c, d_xs = cotangents.h_n, cotangents.c_n, []
-        d_weights: Layers = ()
+        d_weights = tuple((CellWeights(None, None),) for _ in request.weights)  # nothing yet
         for times, state in zip(reversed(parts), reversed(starts), strict=True):
             _, pull = run_vjp(_steps(request, times, state))
             d_output = None if cotangents.output is None else cotangents.output[times, :, :]
             d_x, d_some, d_h, d_c = pull(Cotangents(d_output, d_h, d_c))
             d_xs.append(d_x)
-            d_weights = _sum(d_weights, d_some) if d_weights else d_some
+            d_weights = tuple((add_weights(one, other),) for (one,), (other,) in zip(d_weights, d_some, strict=True))
         return Gradients(xp.concat(d_xs if request.reverse else d_xs[::-1], axis=0), d_weights, d_h, d_c)
 
     return Result(output, ends[0], ends[1]), pullback
@@ -149,12 +143,3 @@ def _direction(request: Request, layer: int, direction: int, x: Array) -> Reques
         prepared=None,
         noise=noise,
     )
-
-
-def _sum(one: Layers, other: Layers) -> Layers:
-    """Return the sum of weights' derivatives."""
-
-    def add(a: CellWeights, b: CellWeights) -> CellWeights:
-        return CellWeights(*(None if x is None else x + y for x, y in zip(a, b, strict=True)))
-
-    return tuple(tuple(map(add, *pair)) for pair in zip(one, other, strict=True))

@@ -82,7 +82,7 @@ def make_pullback(request: Request, trace: Traces) -> Pullback:
     xp, rows = request.xp, len(request.weights) * len(request.options)
 
     def pullback(cotangents: Cotangents) -> Gradients:
-        d_output, starts = cotangents.output, [(c[0][0], c[0][0])] * rows
+        starts = [(c[0][0], c[0][0])] * rows
         weights = []
         for k in range(len(request.weights) - 1, -1, -1):
             below = request.x if k == 0 else _side_by_side(h[k - 1], xp)
@@ -91,21 +91,20 @@ def make_pullback(request: Request, trace: Traces) -> Pullback:
                 row, size = k * len(request.options) + d, h[k][d].shape[2]
                 begins = _begins(valid, episode, part.reverse, xp)
                 kept = _Kept(x, valid, begins, h[k][d], c[k][d], tuple(gate[k][d] for gate in gates))
-                d_own = None if d_output is None else d_output[:, :, d * size : (d + 1) * size]
-                if d_own is not None and valid is not None:
+                d_own = cotangents_of(cotangents, row, d, size)
+                if d_own.output is not None and valid is not None:
                     # Whatever stands at a step that shows no state, NaN even, counts nothing.
                     shown = shown_steps(request, valid, part.reverse)
-                    d_own = xp.where(shown, d_own, xp.zeros_like(d_own))
-                ends = tuple(None if array is None else array[row, :, :] for array in cotangents[1:])
-                d_x, d_weights, starts[row] = _pull_direction(part, kept, d_own, ends, xp)
+                    d_own = d_own._replace(output=xp.where(shown, d_own.output, xp.zeros_like(d_own.output)))
+                d_x, d_weights, starts[row] = _pull_direction(part, kept, d_own, xp)
                 d_inputs.append(d_x)
                 d_layer.append(d_weights)
             weights.append(tuple(d_layer))
             # At steps that are not valid it is zero, as all is there that comes back from the pre-activations.
-            d_output, factors = sum(d_inputs[1:], d_inputs[0]), noise_below(request, k)
-            d_output = d_output if factors is None else d_output * factors
+            d_below, factors = sum(d_inputs[1:], d_inputs[0]), noise_below(request, k)
+            cotangents = cotangents._replace(output=d_below if factors is None else d_below * factors)
         d_h, d_c = (xp.stack([start[which] for start in starts]) for which in range(2))
-        return Gradients(d_output, tuple(reversed(weights)), d_h, d_c)
+        return Gradients(cotangents.output, tuple(reversed(weights)), d_h, d_c)
 
     return pullback
 
@@ -153,7 +152,7 @@ class _Backward(NamedTuple):
 
 
 def _pull_direction(
-    part: Direction, kept: _Kept, d_output: Array | None, ends: Inputs, xp: Namespace
+    part: Direction, kept: _Kept, cotangents: Cotangents, xp: Namespace
 ) -> tuple[Array, CellWeights, State]:
     """Go back through one layer in one direction; return the derivatives by its input, weights and initial state."""
     cell = make_cell_vjp(part.weights, part.options, xp)
@@ -161,10 +160,10 @@ def _pull_direction(
     # As much of what `project_input` returns as is looked at for a state: its batch, dtype and device.
     start = start_of(xp.concat([kept.c[:1, :, :]] * 4, axis=2), part.weights, part.state, xp)
     zeros = tuple(xp.zeros_like(array) for array in start)
-    h_and_c = (zero if end is None else end for zero, end in zip(zeros, ends, strict=True))
+    d_output, *ends = cotangents
+    h_and_c = (zero if end is None else end[0, :, :] for zero, end in zip(zeros, ends, strict=True))
     state = _Backward(*h_and_c, *(zeros if kept.begins is not None else ()))
-    d_xs = []
-    d_weights: CellWeights | None = None
+    d_xs, d_weights = [], CellWeights(None, None)  # nothing yet
     for times in _chunks(kept.c, part.reverse):
         x, valid, begins = (_at(array, times) for array in (kept.x, kept.valid, kept.begins))
         h = _before(kept.h, start[0], times, begins, part.reverse, xp)
@@ -181,10 +180,9 @@ def _pull_direction(
         stacked = Inner(*(None if column[0] is None else xp.stack(column) for column in columns))
         d_x, d_some = cell.gather(slopes, values, stacked)
         d_xs.append(d_x)
-        d_weights = d_some if d_weights is None else CellWeights(*map(_plus, d_weights, d_some))
+        d_weights = add_weights(d_weights, d_some)
     if kept.begins is not None:
         state = _Backward(state.h + state.start_h, state.c + state.start_c)
-    assert d_weights is not None  # noqa: S101 (there is at least one step)
     return xp.concat(d_xs if part.reverse else d_xs[::-1], axis=0), d_weights, (state.h, state.c)
 
 
@@ -253,16 +251,26 @@ def _before(states: Array, start: Array, times: slice, begins: Array | None, rev
     """Return the states before some steps."""
     time, first = states.shape[0], xp.expand_dims(start, axis=0)
     if reverse:
-        before = states[times.start + 1 : min(times.stop + 1, time), :, :]
-        before = xp.concat([before, first], axis=0) if times.stop == time else before
+        others = states[times.start + 1 : min(times.stop + 1, time), :, :]
+        parts = [others, first] if times.stop == time else [others]
     else:
-        before = states[max(times.start - 1, 0) : times.stop - 1, :, :]
-        before = xp.concat([first, before], axis=0) if times.start == 0 else before
+        others = states[max(times.start - 1, 0) : times.stop - 1, :, :]
+        parts = [first, others] if times.start == 0 else [others]
+    parts = [part for part in parts if part.shape[0] > 0]  # lest ndonnx lose count of the time steps
+    before = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
     return before if begins is None else xp.where(begins, first, before)
 
 
-def _plus(a: Array | None, b: Array | None) -> Array | None:
-    return None if a is None else a + b
+def cotangents_of(cotangents: Cotangents, row: int, direction: int, size: int) -> Cotangents:
+    """Return those of one direction of a layer, of cotangents whose output is the layer's."""
+    output, *ends = cotangents
+    d_output = None if output is None else output[:, :, direction * size : (direction + 1) * size]
+    return Cotangents(d_output, *(None if array is None else array[row : row + 1, :, :] for array in ends))
+
+
+def add_weights(one: CellWeights, other: CellWeights) -> CellWeights:
+    """Return the sum of two derivatives by a cell's weights; None is zeros."""
+    return CellWeights(*(b if a is None else a + b for a, b in zip(one, other, strict=True)))
 
 
 def _side_by_side(arrays: tuple[Array, ...], xp: Namespace) -> Array:

@@ -12,55 +12,31 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lstm_xp._namespace import without_autocast
+from lstm_xp._namespace import is_transformed, without_autocast
 from lstm_xp._weights import CellWeights
 from lstm_xp.engines import standard
 from lstm_xp.engines._request import Cotangents, Request, Result
 from lstm_xp.engines._stack_vjp import kept_for_pullback, make_pullback
 from lstm_xp.engines.standard import run_vjp
-from lstm_xp.engines.torch import is_transformed
 
 __all__ = ["run", "run_vjp", "supports"]
 
 
 def supports(request: Request) -> str | None:
-    """
-    Return why it cannot run a request, or None if it can.
-
-    Parameters
-    ----------
-    request : Request
-        The forward pass.
-
-    Returns
-    -------
-    str or None
-        The reason.
-    """
+    """Return why it cannot run a request, or None."""
     if request.keep:
         return "autograd is not told what is inside"
-    if is_transformed() or torch._C._are_functorch_transforms_active():
+    if is_transformed(request.x):
         return "its derivative is for reverse mode alone, not for torch.func's transforms"
-    noise = request.noise[1:5] if request.noise is not None and torch.is_grad_enabled() else ()
-    if any(array is not None and array.requires_grad for array in noise):
-        return "its derivative is not by `noise`"
+    if request.noise is not None and torch.is_grad_enabled():
+        masks = (getattr(request.noise, name) for name in ("between", "hidden", "zoneout_h", "zoneout_c"))
+        if any(mask is not None and mask.requires_grad for mask in masks):
+            return "its derivative is not by `noise`"
     return None
 
 
 def run(request: Request) -> Result:
-    """
-    Run a request.
-
-    Parameters
-    ----------
-    request : Request
-        The forward pass.
-
-    Returns
-    -------
-    Result
-        The output and the final states.
-    """
+    """Run a request."""
     weights = (weight for layer in request.weights for cell in layer for weight in cell)
     flat = request.x, *(request.state or (None, None)), *weights
     if not (torch.is_grad_enabled() and any(tensor is not None and tensor.requires_grad for tensor in flat)):

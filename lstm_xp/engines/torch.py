@@ -9,7 +9,7 @@ from torch.autograd import forward_ad
 from torch.nn.functional import linear
 
 from lstm_xp._cell import Moment
-from lstm_xp._namespace import without_autocast
+from lstm_xp._namespace import is_transformed, without_autocast
 from lstm_xp._options import is_neutral
 from lstm_xp._weights import CellWeights, Layers, total_bias
 from lstm_xp.engines import standard
@@ -35,7 +35,7 @@ _lstm_cell = torch.lstm_cell
 _TENSORS = (Tensor, torch.nn.Parameter, FakeTensor)
 
 
-def is_transformed() -> bool:
+def _has_no_rule() -> bool:
     """Tell whether this runs within a transform for which the kernel has no rule: all but reverse-mode gradients."""
     if forward_ad._current_level >= 0:
         return True
@@ -90,7 +90,7 @@ def supports(request: Request) -> str | None:
     for tensor in tensors:
         if type(tensor) not in _TENSORS:
             return f"torch's kernel may not know a {type(tensor).__name__}"
-    if is_transformed():
+    if _has_no_rule():
         return "torch's kernel has no rule for torch.func's transforms other than grad, nor for forward-mode gradients"
     for name in ("lengths", "reset"):
         array = getattr(request, name)
@@ -98,7 +98,7 @@ def supports(request: Request) -> str | None:
             return f"torch packs only by `{name}` whose values it sees: on the CPU, neither traced nor transformed"
     if request.pullback and (torch.is_inference_mode_enabled() or any(tensor.is_inference() for tensor in tensors)):
         return "torch's autograd does not go through tensors of inference mode"
-    if request.pullback and torch._C._are_functorch_transforms_active():
+    if request.pullback and is_transformed(request.x):
         return "torch's autograd would cut off the derivatives that one of torch.func's transforms asks for"
     differentiated = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     if request.reset is not None and (differentiated or request.pullback):
@@ -176,21 +176,7 @@ def make_stepper(request: Request, batched: bool) -> Stepper:
 
 
 def run_vjp(request: Request) -> tuple[Result, Pullback]:
-    """
-    Run a request; return its result and its pullback, by torch's own autograd.
-
-    Parameters
-    ----------
-    request : Request
-        The forward pass.
-
-    Returns
-    -------
-    result : Result
-        The output and the final states, detached.
-    pullback : callable
-        The derivative.
-    """
+    """Run a request; return its result, detached, and its pullback, by torch's own autograd."""
 
     def leaf(tensor: Tensor) -> Tensor:
         return tensor.detach().requires_grad_()
