@@ -251,13 +251,11 @@ def _before(states: Array, start: Array, times: slice, begins: Array | None, rev
     """Return the states before some steps."""
     time, first = states.shape[0], xp.expand_dims(start, axis=0)
     if reverse:
-        others = states[times.start + 1 : min(times.stop + 1, time), :, :]
-        parts = [others, first] if times.stop == time else [others]
+        before = states[times.start + 1 : min(times.stop + 1, time), :, :]
+        before = xp.concat([before, first], axis=0) if times.stop == time else before
     else:
-        others = states[max(times.start - 1, 0) : times.stop - 1, :, :]
-        parts = [first, others] if times.start == 0 else [others]
-    parts = [part for part in parts if part.shape[0] > 0]  # lest ndonnx lose count of the time steps
-    before = parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+        before = states[max(times.start - 1, 0) : times.stop - 1, :, :]
+        before = xp.concat([first, before], axis=0) if times.start == 0 else before
     return before if begins is None else xp.where(begins, first, before)
 
 
