@@ -11,7 +11,7 @@ import lstm_xp as lx
 from benchmarks.goals import FLOORS
 from benchmarks.problems import Problem
 from benchmarks.race import Contestant
-from lstm_xp.engines.numpy import ONE_THREAD, count_blocks
+from lstm_xp.engines._blas import ONE_THREAD, count_blocks
 
 
 def takes_part(engine: str, x: Any, weights: Any, lengths: Any = None) -> bool:

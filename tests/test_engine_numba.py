@@ -11,6 +11,7 @@ import lstm_xp as lx
 from conformance.cases import Case
 from conformance.compare import assert_equal, flat
 from conformance.oracle import torch_answer
+from lstm_xp.engines import _blas
 from lstm_xp.engines import numpy as numpy_engine
 
 pytestmark = pytest.mark.needs("numba")
@@ -96,8 +97,8 @@ def test_one_row_in_panels(hidden_size: int, proj_size: int, valid: str, dtype: 
 def test_small_products_of_the_input(one_thread: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     case = Case(batch=1, time=50, num_layers=2, valid="mask")
     expected = run(case, "standard")
-    monkeypatch.setattr(numpy_engine, "SMALL", 4000)  # 20 steps and 25, of 192 and 160 weights
-    monkeypatch.setattr(numpy_engine, "ONE_THREAD", one_thread)
+    monkeypatch.setattr(_blas, "SMALL", 4000)  # 20 steps and 25, of 192 and 160 weights
+    monkeypatch.setattr(_blas, "ONE_THREAD", one_thread)
     for ours, theirs in zip(run(case, "numba"), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-14)
 

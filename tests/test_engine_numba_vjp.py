@@ -48,11 +48,11 @@ def test_read_only_weights_of_a_projection_to_one_feature(batch: int) -> None:
 
 @pytest.mark.parametrize(("batch", "blocks"), [(5, 3), (8, 4)])
 def test_blocks_of_rows_change_no_result(batch: int, blocks: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lstm_xp.engines import numpy as numpy_engine
+    from lstm_xp.engines import _blas
 
     case = Case(hidden_size=16 * blocks, batch=batch, num_layers=2)
-    monkeypatch.setattr(numpy_engine, "SMALL", 16 * 4 * 16 * blocks * batch)
-    assert numpy_engine.count_blocks(16 * blocks, 4 * 16 * blocks, batch, one_thread=True) == blocks
+    monkeypatch.setattr(_blas, "SMALL", 16 * 4 * 16 * blocks * batch)
+    assert _blas.count_blocks(16 * blocks, 4 * 16 * blocks, batch, one_thread=True) == blocks
     expected = derivatives(case, "standard")
     for engine in ("numpy", "numba"):
         compare_gradients(derivatives(case, engine), expected)
@@ -60,10 +60,10 @@ def test_blocks_of_rows_change_no_result(batch: int, blocks: int, monkeypatch: p
 
 def test_it_is_compiled_ahead_and_for_whatever_lies_in_memory() -> None:
     """Kernels have these signatures: another would raise. Warming up leaves nothing to compile."""
-    from lstm_xp.engines import numba as engine
+    from lstm_xp.engines import _kernels as engine
 
     lx.warm_up("numba")
-    kernels = engine._row_back_kernel, engine._batch_back_kernel, engine._dot_kernel
+    kernels = engine.row_back_kernel, engine.batch_back_kernel, engine.dot_kernel
     assert [kernel.cache_info().currsize for kernel in kernels] == [2, 2, 2]
     case = Case(num_layers=2, bidirectional=True, valid="mask", proj_size=2)
     for batch in (None, 3):
@@ -75,7 +75,7 @@ def test_it_is_compiled_ahead_and_for_whatever_lies_in_memory() -> None:
 @pytest.mark.parametrize("name", ["_advance_keeping", "_retreat"])
 def test_all_units_are_computed_side_by_side(name: str) -> None:
     """The loop over them is vectorised: it divides vectors, one for each tanh."""
-    from lstm_xp.engines import numba as engine
+    from lstm_xp.engines import _kernels as engine
 
     function = getattr(engine, name)
     fresh = type(function)(function.py_func, targetoptions=function.targetoptions)

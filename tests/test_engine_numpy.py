@@ -19,6 +19,7 @@ from conformance.cases import Case
 from conformance.compare import TOLERANCE, assert_equal, flat
 from conformance.oracle import torch_answer
 from lstm_xp import engines
+from lstm_xp.engines import _blas
 from lstm_xp.engines import numpy as numpy_engine
 
 ENGINES = [pytest.param("numpy"), pytest.param("numba", marks=pytest.mark.needs("numba"))]
@@ -55,8 +56,8 @@ def test_rounds_change_no_result(engine: str, case: Case, buffer: int, monkeypat
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_blocks_of_rows_change_no_result(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     case = case.replace(hidden_size=12)
-    monkeypatch.setattr(numpy_engine, "SMALL", 16 * 40 * 5)
-    assert numpy_engine.count_blocks(4 * 12, 30, 5, one_thread=True) == 3
+    monkeypatch.setattr(_blas, "SMALL", 16 * 40 * 5)
+    assert _blas.count_blocks(4 * 12, 30, 5, one_thread=True) == 3
     assert_equal(run(case, engine="numpy"), torch_answer(case), TOLERANCE[case.dtype])
 
 
@@ -75,11 +76,11 @@ def test_blocks_of_rows_change_no_result(case: Case, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_in_how_many_blocks(rows: int, columns: int, batch: int, one_thread: bool, blocks: int) -> None:
-    assert numpy_engine.count_blocks(rows, columns, batch, one_thread) == blocks
+    assert _blas.count_blocks(rows, columns, batch, one_thread) == blocks
 
 
 def test_a_call_with_threads_of_its_own_leaves_blas_one_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(numpy_engine, "ONE_THREAD", False)
+    monkeypatch.setattr(_blas, "ONE_THREAD", False)
     asked = []
     monkeypatch.setattr(numpy_engine, "count_blocks", lambda *given: asked.append(given) or 1)
     case = Case(batch=6)
@@ -104,7 +105,7 @@ def test_what_the_environment_says_of_blas(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert numpy_engine._has_one_thread() is one
+    assert _blas._has_one_thread() is one
 
 
 NORMALISED = [
@@ -314,10 +315,10 @@ def test_what_is_compiled_is_kept_on_disk_and_used_after_a_fork(tmp_path: Path) 
         import os, sys
         import numpy as np
         import lstm_xp as lx
-        from lstm_xp.engines import numba as engine
+        from lstm_xp.engines import _kernels as engine
         net = lx.LSTM(5, 4, bidirectional=True, seed=0)
         lx.warm_up("numba")
-        kernels = engine._row_kernel, engine._batch_kernel, engine._push_kernel
+        kernels = engine.row_kernel, engine.batch_kernel, engine.push_kernel
         functions = [kernel(char) for kernel in kernels for char in "fd"]
         print(sum(sum(f.stats.cache_hits.values()) for f in functions), end=" ")
         compiled = [len(f.signatures) for f in functions]
@@ -381,7 +382,7 @@ def test_without_a_place_on_disk_it_is_compiled_anew(tmp_path: Path) -> None:
 @pytest.mark.needs("numba")
 def test_all_units_are_computed_side_by_side() -> None:
     """The loop over them is vectorised: it divides vectors, five for five tanh."""
-    from lstm_xp.engines import numba as engine
+    from lstm_xp.engines import _kernels as engine
 
     lx.warm_up("numba", dtypes=("float32",))
     case = Case(dtype="float32")
@@ -400,7 +401,7 @@ def test_the_compiled_tanh(dtype: str) -> None:
     """Against NumPy's in a wider float, over all exponents; 2.5 units in the last place at most."""
     from numba import njit
 
-    from lstm_xp.engines import numba as engine
+    from lstm_xp.engines import _kernels as engine
 
     @njit(fastmath={"contract"})
     def apply(x, result):  # type: ignore[no-untyped-def]

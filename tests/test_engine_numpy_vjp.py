@@ -11,6 +11,7 @@ import lstm_xp as lx
 from conformance.cases import CORE, Case, map_arrays
 from conformance.compare import flat
 from conformance.derivatives import compare_gradients, loss_weights, torch_gradients
+from lstm_xp.engines import _blas, _numpy_back
 from lstm_xp.engines import numpy as numpy_engine
 
 ENGINES = [pytest.param("numpy"), pytest.param("numba", marks=pytest.mark.needs("numba"))]
@@ -63,8 +64,8 @@ def rounds(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Of one step, of some, of all."""
     if request.param is not None:
         buffer, deep = request.param
-        monkeypatch.setattr(numpy_engine, "BUFFER_BACK", buffer)
-        monkeypatch.setattr(numpy_engine, "DEEP", deep)
+        monkeypatch.setattr(_numpy_back, "BUFFER_BACK", buffer)
+        monkeypatch.setattr(_numpy_back, "DEEP", deep)
         monkeypatch.setattr(numpy_engine, "BUFFER", buffer)
 
 
@@ -258,6 +259,6 @@ def test_a_transposed_matrix() -> None:
     for shape in ((4, 37), (37, 4), (1, 1), (0, 3), (130, 127), (129, 150)):
         for dtype in ("float32", "float64"):
             matrix = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
-            result = numpy_engine.transposed(matrix)
+            result = _blas.transposed(matrix)
             assert result.flags.c_contiguous
             np.testing.assert_array_equal(result, matrix.T)
